@@ -1,0 +1,1 @@
+"""Pure functions of log-probabilities; torch only. Arguments come as (student, teacher)."""

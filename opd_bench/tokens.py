@@ -1,0 +1,223 @@
+"""What the rooms hand each other.
+
+Axes: B sequences, T positions, N response tokens of a flat chunk, V vocabulary, K support.
+Notation: student p, teacher q, scored token y, r = log q(y) − log p(y). Arguments come as (student, teacher).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from opd_bench.maths import divergences
+from opd_bench.maths.supports import Support
+
+
+class Origin(IntEnum):
+    """Who wrote a token."""
+
+    STUDENT = 0
+    TEACHER = 1
+    DATA = 2
+
+
+Model = Literal["student", "teacher"]
+Read = Literal["nothing", "sampled", "top-k", "full"]
+READS: tuple[Read, ...] = ("nothing", "sampled", "top-k", "full")
+
+
+class Cost(NamedTuple):
+    """The most that an estimator reads of each model at a position: its cost class."""
+
+    student: Read
+    teacher: Read
+
+    def __or__(self, other: "Cost") -> "Cost":
+        return Cost(*(max(pair, key=READS.index) for pair in zip(self, other, strict=True)))
+
+
+class PromptBatch(NamedTuple):
+    """Left-padded prompts."""
+
+    ids: Tensor  # [B, T]
+    mask: Tensor  # [B, T] True on prompt tokens
+
+
+class Rollout(NamedTuple):
+    """Prompts with their responses, right-padded, and who wrote what with which probability."""
+
+    ids: Tensor  # [B, T]
+    response: Tensor  # [B, T] True on response tokens: an emitted end token counts, padding does not
+    origin: Tensor  # [B, T] Origin
+    behaviour_logp: Tensor  # [B, T] log-probability of the token under the policy that sampled it
+    truncated: Tensor  # [B] the length limit, not an end token, ended this response
+
+
+@dataclass(kw_only=True, eq=False)
+class TokenBatch:
+    """N scored tokens, all that an estimator may look at.
+
+    Nothing of size [N, V] beyond the two logit blocks exists until an estimator reads it, and what it reads is
+    noted in `cost`. Half-precision logits are widened to float32 before any softmax; the teacher carries no
+    gradient. Log-probabilities are floored at LOG_ZERO, so a vocabulary entry at −inf is finite everywhere.
+    """
+
+    student_logits: Tensor  # [N, V] carries the gradient
+    teacher_logits: Tensor  # [N, V]
+    token: Tensor  # [N]
+    origin: Tensor  # [N]
+    behaviour_logp: Tensor  # [N]
+    uniform: Tensor  # [N] one U(0, 1) a token, drawn by the harness from the run's seed; read it through `coin`
+    weight: Tensor | None = None  # [N] what the estimator's `weigh` returned
+    cost: Cost = field(default=Cost("nothing", "nothing"), init=False)
+
+    def __post_init__(self) -> None:
+        self.student_logits = _widened(self.student_logits)
+        self.teacher_logits = _widened(self.teacher_logits.detach())
+        self._index: dict[tuple[int, Model], Tensor] = {}
+
+    @cached_property
+    def student_logsumexp(self) -> Tensor:  # [N]
+        """log Σ exp of the student's logits."""
+        return self.student_logits.logsumexp(-1)
+
+    @cached_property
+    def teacher_logsumexp(self) -> Tensor:  # [N]
+        """log Σ exp of the teacher's logits."""
+        return self.teacher_logits.logsumexp(-1)
+
+    @cached_property
+    def student_logp(self) -> Tensor:  # [N]
+        """log p(y), by gather and logsumexp."""
+        self._note("sampled", "nothing")
+        return self._student_at(self.token[:, None])[:, 0]
+
+    @cached_property
+    def teacher_logp(self) -> Tensor:  # [N]
+        """log q(y), by gather and logsumexp."""
+        self._note("nothing", "sampled")
+        return self._teacher_at(self.token[:, None])[:, 0]
+
+    @property
+    def log_ratio(self) -> Tensor:  # [N]
+        """r = log q(y) − log p(y), detached."""
+        return (self.teacher_logp - self.student_logp).detach()
+
+    @property
+    def importance(self) -> Tensor:  # [N]
+        """ρ = p(y) / (probability under the policy that sampled y), detached."""
+        return divergences.ratio((self.student_logp - self.behaviour_logp).detach())
+
+    @cached_property
+    def student_log_probs(self) -> Tensor:  # [N, V]
+        """log p over the vocabulary."""
+        self._note("full", "nothing")
+        return divergences.log_probs(self.student_logits)
+
+    @cached_property
+    def teacher_log_probs(self) -> Tensor:  # [N, V]
+        """log q over the vocabulary."""
+        self._note("nothing", "full")
+        return divergences.log_probs(self.teacher_logits)
+
+    @cached_property
+    def student_entropy(self) -> Tensor:  # [N]
+        """H(p), detached: it gates and weighs, it is never an objective."""
+        return divergences.entropy(self.student_log_probs.detach())
+
+    @cached_property
+    def teacher_entropy(self) -> Tensor:  # [N]
+        """H(q)."""
+        return divergences.entropy(self.teacher_log_probs)
+
+    @cached_property
+    def reverse_kl(self) -> Tensor:  # [N]
+        """KL(p‖q), with gradient through p."""
+        return divergences.reverse_kl(self.student_log_probs, self.teacher_log_probs)
+
+    @cached_property
+    def forward_kl(self) -> Tensor:  # [N]
+        """KL(q‖p), with gradient through p."""
+        return divergences.forward_kl(self.student_log_probs, self.teacher_log_probs)
+
+    def topk(self, k: int, ranked_by: Model) -> Support:
+        """Both models' log-probabilities, normalised over the whole vocabulary, on one model's k likeliest tokens."""
+        self._note("top-k", "top-k")
+        key = (min(k, self.student_logits.shape[-1]), ranked_by)
+        if key not in self._index:
+            logits = self.student_logits if ranked_by == "student" else self.teacher_logits
+            self._index[key] = logits.detach().topk(key[0], -1).indices
+        index = self._index[key]
+        return Support(index, self._student_at(index), self._teacher_at(index))
+
+    def coin(self, probability: Tensor) -> Tensor:  # [N] bool
+        """1[uniform < probability]: the only randomness of an estimator, common to all methods at a seed."""
+        return self.uniform < probability.detach()
+
+    def _student_at(self, index: Tensor) -> Tensor:
+        return divergences.floored(self.student_logits.gather(-1, index) - self.student_logsumexp[:, None])
+
+    def _teacher_at(self, index: Tensor) -> Tensor:
+        return divergences.floored(self.teacher_logits.gather(-1, index) - self.teacher_logsumexp[:, None])
+
+    def _note(self, student: Read, teacher: Read) -> None:
+        self.cost = self.cost | Cost(student, teacher)
+
+
+class TokenLoss(NamedTuple):
+    """One value per token, to be minimised, and named values per token to log."""
+
+    loss: Tensor  # [N]
+    weight: Tensor | None = None  # [N] detached; multiplies the loss in the numerator
+    stats: Mapping[str, Tensor] = {}  # each [N]
+
+
+@dataclass(kw_only=True, eq=False)
+class Signals:
+    """Detached values of every scored token of the global batch, for what must see the whole batch first."""
+
+    values: Mapping[str, Tensor]  # TokenBatch properties by name, each [N]: those that the estimator names in `signals`
+    sequence: Tensor  # [N] which sequence the token belongs to
+    position: Tensor  # [N] its place among the scored tokens of that sequence
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.values[name]
+
+    def top_share(self, values: Tensor, share: float) -> Tensor:  # [N] bool
+        """1[value ≥ the (1 − share) quantile over the batch]."""
+        return values >= torch.quantile(values, 1 - share)
+
+    def before(self, values: Tensor) -> Tensor:  # [N]
+        """Σ_{u<t} x_u within each sequence."""
+        rows = self._rows(values)
+        return self._flat(rows.cumsum(-1) - rows)
+
+    def total(self, values: Tensor) -> Tensor:  # [N]
+        """Σ_u x_u of the sequence that the token belongs to."""
+        rows = self._rows(values)
+        return self._flat(rows.sum(-1, keepdim=True).expand_as(rows))
+
+    def after(self, values: Tensor, gamma: float) -> Tensor:  # [N]
+        """Σ_{u>t} γ^{u−t} x_u within each sequence."""
+        rows = self._rows(values)
+        future = torch.zeros_like(rows)
+        for t in range(rows.shape[-1] - 2, -1, -1):
+            future[:, t] = gamma * (rows[:, t + 1] + future[:, t + 1])
+        return self._flat(future)
+
+    def _rows(self, values: Tensor) -> Tensor:  # [B, T], zero where a sequence has ended
+        shape = (int(self.sequence.max()) + 1, int(self.position.max()) + 1) if len(values) else (0, 0)
+        rows = values.new_zeros(shape)
+        rows[self.sequence, self.position] = values
+        return rows
+
+    def _flat(self, rows: Tensor) -> Tensor:
+        return rows[self.sequence, self.position]
+
+
+def _widened(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
