@@ -41,12 +41,12 @@ class StreamingMoments:
     @property
     def unbiased_variance(self) -> Tensor:
         """tr Cov from n draws: n/(n − 1) · (mean‖g‖² − ‖ḡ‖²)."""
-        return torch.div(self.scatter, self.count - 1)
+        return self.scatter / (self.count - 1)
 
     @property
     def signal(self) -> Tensor:
         """‖E g‖² from n draws, unbiased: the mean of ⟨g_i, g_j⟩ over i ≠ j, which is ‖ḡ‖² − tr Cov/n."""
-        return self.mean.square().sum(-1) - torch.div(self.unbiased_variance, self.count)
+        return self.mean.square().sum(-1) - self.unbiased_variance / self.count
 
 
 def score_variance(student: Tensor, advantage: Tensor) -> Tensor:
@@ -58,13 +58,17 @@ def score_variance(student: Tensor, advantage: Tensor) -> Tensor:
 
 def relative_error(estimate: Tensor, exact: Tensor) -> Tensor:
     """‖estimate − exact‖ / ‖exact‖ over the last axis; NaN where the exact vector is 0."""
-    return (estimate - exact).norm(dim=-1) / exact.norm(dim=-1)
+    return _norm(estimate - exact) / _norm(exact)
 
 
 def cosine(estimate: Tensor, exact: Tensor) -> Tensor:
     """Cosine over the last axis; NaN where either vector is 0: a zero vector points nowhere."""
-    return (estimate * exact).sum(-1) / (estimate.norm(dim=-1) * exact.norm(dim=-1))
+    return (estimate * exact).sum(-1) / (_norm(estimate) * _norm(exact))
 
 
 def _positive(mass: Tensor) -> Tensor:
     return torch.where(mass > 0, mass, torch.ones_like(mass))
+
+
+def _norm(vector: Tensor) -> Tensor:
+    return vector.square().sum(-1).sqrt()
