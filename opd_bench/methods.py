@@ -26,7 +26,8 @@ All figures are exact: the scored token is enumerated, not sampled, and so is ev
 - *variance*: tr Cov of the logit gradient given the prefix, over ‖∇KL(p‖q)‖². Read it beside the bias: a reward that
   does not depend on the token can vary less than the right one and says nothing.
 - *reads*: the most that is read of the student's and of the teacher's distribution at a position.
-- A dash: the mean is 0 and points nowhere; prefixes where it is are left out of the cosines. ⚠: known to be wrong, shown for comparison.
+- A dash: the mean is 0 and points nowhere; prefixes where it is 0 are left out of the cosines.
+- ⚠: known to be wrong, shown for comparison.
 
 """
 COLUMNS = ("method", "tokens by", "target", "bias →rev", "cos rev", "bias →fwd", "cos fwd", "variance", "reads")

@@ -189,7 +189,7 @@ class Signals:
 
     def top_share(self, values: Tensor, share: float) -> Tensor:  # [N] bool
         """1[value ≥ the (1 − share) quantile over the batch]."""
-        return values >= torch.quantile(values, 1 - share)
+        return values >= (torch.quantile(values, 1 - share) if len(values) else 0)
 
     def before(self, values: Tensor) -> Tensor:  # [N]
         """Σ_{u<t} x_u within each sequence."""

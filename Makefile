@@ -1,0 +1,49 @@
+# Every target makes what it needs: on a fresh machine, make and Python ≥ 3.11 are enough.
+.DEFAULT_GOAL := help
+.PHONY: help setup methods docs test test-all lint format check clean
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+JOBS   ?= 2
+export OMP_NUM_THREADS ?= 1
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make the environment in .venv (other targets do it by themselves)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "opd_bench needs Python 3.11 or newer; say which with PYTHON=..., $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
+	@echo "Setting up $(VENV): a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+methods: $(READY) ## print every method's exact bias, direction, variance and cost [ARGS="tropd vopd --gap 2"]
+	@$(PY) -m opd_bench.methods $(ARGS)
+
+docs: $(READY) ## write docs/methods.md anew
+	@$(PY) -m opd_bench.methods --markdown > docs/methods.md.new && mv docs/methods.md.new docs/methods.md
+
+test: $(READY) ## the fast tests, about a minute [ARGS="-k vopd"]
+	@$(PY) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+test-all: $(READY) ## every test
+	@$(PY) -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(READY) ## style and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(READY) ## let ruff mend what it can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+check: lint test-all ## everything that CI runs
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,73 @@
+"""Imports go down the stairs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "opd_bench"
+STAIRS = (
+    {"settings", "maths"},
+    {"tokens"},
+    {"rollouts", "estimators"},
+    {"scoring", "catalogue"},
+    {"enumeration"},
+    {"methods"},
+)
+LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of the modules that a file imports, wherever in the file it does."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the full name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_only_go_down(path):
+    if path == PACKAGE / "__init__.py":
+        return  # the public names, imported when first used
+    here = room_of(path)
+    for name in imported(path):
+        if name.startswith("opd_bench."):
+            there = name.split(".")[1]
+            assert there == here or LEVEL[there] < LEVEL[here], f"{path.name} may not import {name}"
+
+
+def test_every_room_has_its_stair():
+    assert {room_of(path) for path in FILES} - {"__init__"} == set(LEVEL)
+
+
+def test_maths_imports_torch_and_the_standard_library_alone():
+    outside = {name.split(".")[0] for path in (PACKAGE / "maths").glob("*.py") for name in imported(path)}
+    assert outside - set(sys.stdlib_module_names) == {"torch", "opd_bench"}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("opd_bench", ["torch", "lightning", "hydra"]),
+        ("opd_bench.maths.moments", ["lightning", "transformers", "hydra"]),
+        ("opd_bench.tokens", ["lightning", "transformers", "hydra"]),
+    ],
+)
+def test_what_importing_a_room_brings_along(module, absent):
+    code = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_files_stay_readable_in_one_sitting():
+    assert max(len(path.read_text().splitlines()) for path in FILES) <= 300
