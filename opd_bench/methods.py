@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -31,6 +32,8 @@ All figures are exact: the scored token is enumerated, not sampled, and so is ev
 
 """
 COLUMNS = ("method", "tokens by", "target", "bias →rev", "cos rev", "bias →fwd", "cos fwd", "variance", "reads")
+LEFT_OUT = ("bias →fwd", "cos fwd", "reads")
+WIDE = 115
 
 
 class Row(NamedTuple):
@@ -75,21 +78,33 @@ def markdown(table: list[Row], description: str) -> str:
     lines = [HEADER.format(description=description)]
     lines += [f"| {' | '.join(COLUMNS)} |\n", f"|{'|'.join(['---'] * 3 + ['---:'] * 5 + ['---'])}|\n"]
     lines += [f"| {' | '.join(row.cells())} |\n" for row in table]
-    lines += ["\n## Where each comes from\n\n| method | paper | provenance | deviations |\n|---|---|---|---|\n"]
+    lines += ["\n## What each aims at, and where it comes from\n\n"]
+    lines += ["| method | mean gradient | paper | provenance | deviations |\n|---|---|---|---|---|\n"]
     for name in sorted({row.method for row in table}):
-        about = load_method(name).estimator.about
-        lines.append(f"| {name} | {about.paper} | {about.provenance} | {' '.join(about.deviations) or 'none'} |\n")
+        estimator = load_method(name).estimator
+        about, claims = estimator.about, estimator.claims
+        aim = f"⚠ {about.warning}" if about.warning else claims.bias or f"∇ of {_target(claims)}"
+        deviations = " ".join(about.deviations) or "none"
+        lines.append(f"| {name} | {aim} | {about.paper} | {about.provenance} | {deviations} |\n")
     return "".join(lines)
 
 
-def terminal(table: list[Row], description: str) -> Table:
-    """The same for people at a terminal."""
-    shown = Table(title=f"Exact gradient moments: {description}", caption="⚠ known wrong, shown for comparison")
-    for number, column in enumerate(COLUMNS):
-        shown.add_column(column, justify="right" if 3 <= number <= 7 else "left", no_wrap=number in (0, *range(3, 8)))
+def terminal(table: list[Row], description: str, width: int) -> Table:
+    """The same for people at a terminal; a narrow one leaves some columns out and says so."""
+    shown = [number for number, column in enumerate(COLUMNS) if width >= WIDE or column not in LEFT_OUT]
+    caption = "⚠ known wrong, shown for comparison"
+    if width < WIDE:
+        caption += f"; a terminal {WIDE} wide shows {', '.join(LEFT_OUT)} too"
+    result = Table(
+        title=f"Exact gradient moments: {description}", caption=caption, box=box.SIMPLE_HEAD, collapse_padding=True
+    )
+    for number in shown:
+        figure = 3 <= number <= 7
+        result.add_column(COLUMNS[number], justify="right" if figure else "left", no_wrap=figure or number < 2)
     for row in table:
-        shown.add_row(*map(escape, row.cells()), style="dim" if row.warning else None)
-    return shown
+        cells = row.cells()
+        result.add_row(*(escape(cells[number]) for number in shown), style="dim" if row.warning else None)
+    return result
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -124,7 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.markdown:
         sys.stdout.write(markdown(table, description))
     else:
-        Console().print(terminal(table, description))
+        console = Console()
+        console.print(terminal(table, description, console.width))
     return 0
 
 
