@@ -83,7 +83,7 @@ def markdown(table: list[Row], description: str) -> str:
     for name in sorted({row.method for row in table}):
         estimator = load_method(name).estimator
         about, claims = estimator.about, estimator.claims
-        aim = f"⚠ {about.warning}" if about.warning else claims.bias or f"∇ of {_target(claims)}"
+        aim = (claims.bias or f"∇ of {_target(claims)}") + (f" ⚠ {about.warning}" if about.warning else "")
         deviations = " ".join(about.deviations) or "none"
         lines.append(f"| {name} | {aim} | {about.paper} | {about.provenance} | {deviations} |\n")
     return "".join(lines)

@@ -27,7 +27,7 @@ class EOPD(Estimator):
 
     about = About(
         title="EOPD",
-        paper="Entropy-Aware On-Policy Distillation, arXiv:2603.07079 (ICML 2026)",
+        paper="EOPD (entropy-aware OPD), arXiv:2603.07079 (ICML 2026)",
         provenance="re-implemented from notes on the paper; no code of the authors was readable",
         deviations=("One update per rollout: the paper's ratio is 1 and its clip never binds.",),
     )

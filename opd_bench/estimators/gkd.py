@@ -24,7 +24,7 @@ class GKD(Estimator):
     about = About(
         title="GKD",
         paper="Agarwal et al., On-Policy Distillation of Language Models (GKD), arXiv:2306.13649",
-        provenance="re-implemented from the paper; values checked against TRL's generalized_jsd_loss",
+        provenance="re-implemented from the paper; β = 0 and 1 mean the two KLs as in TRL",
     )
     learns_from = ANY_TOKENS
 

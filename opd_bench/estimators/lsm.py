@@ -23,7 +23,7 @@ class LSM(Estimator):
 
     about = About(
         title="LSM (Revisiting OPD)",
-        paper="Revisiting On-Policy Distillation, arXiv:2603.25562",
+        paper="Revisiting OPD, arXiv:2603.25562",
         provenance="re-implemented from the authors' code (hhh675597/revisiting_opd, d10aedb)",
         deviations=(
             "Sampled at top-p 1 like every method; the paper samples at top-p 0.9.",

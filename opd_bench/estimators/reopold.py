@@ -30,7 +30,7 @@ class REOPOLD(Estimator):
 
     about = About(
         title="REOPOLD",
-        paper="Relaxed On-Policy Distillation, arXiv:2603.11137 (NeurIPS 2026)",
+        paper="REOPOLD (relaxed OPD), arXiv:2603.11137 (NeurIPS 2026)",
         provenance="re-implemented from notes on the paper and from vOPD's repository; no code of the authors exists",
         deviations=("One update per rollout: the paper's one-sided clip never binds.",),
     )

@@ -29,7 +29,7 @@ class RethinkingOPD(Estimator):
 
     about = About(
         title="Rethinking OPD",
-        paper="Rethinking On-Policy Distillation, arXiv:2604.13016",
+        paper="Rethinking OPD, arXiv:2604.13016",
         provenance="re-implemented from the authors' code (thunlp/OPD, 0a44395)",
         deviations=("One update per rollout: the PPO ratio is 1, so its clips and the ±20 clamp never bind.",),
     )
