@@ -21,7 +21,7 @@ class MiniLLM(Estimator):
 
     Gradient flows through p and log p(y). With γ = 1 and no length_norm, on the student's own samples, it is exactly
     the sequence-level reverse KL; with γ = 0 exactly the token-level one.
-    Proved by tests/identities/test_landscape.py::test_minillm_is_the_sequence_level_gradient.
+    Proved by tests/identities/test_sequences.py::test_minillm_is_the_sequence_level_gradient.
     """
 
     gamma: Share
