@@ -50,7 +50,7 @@ def exact_moments(
     where the teacher or the data wrote it. Each prefix is a sequence of one token; statistics over the batch are
     taken over the prefixes given. The batch's denominator is not part of the moments. float64 in, float64 exact.
 
-    >>> exact_moments("vopd", student_logits, teacher_logits).variance
+        exact_moments("vopd_topk", student_logits, teacher_logits, k=5).variance
     """
     estimator = _estimator(method, fields)
     writer = _writer(origin, estimator)

@@ -35,6 +35,18 @@ def test_one_token_of_baseline_is_none_and_the_whole_vocabulary_is_all_of_it():
         assert same(gradients("vopd", every_token(student, teacher), k=k), gradients("vopd", rows))
 
 
+@pytest.mark.parametrize("k", [2, 5, 20])
+def test_the_top_k_baseline_is_the_renormalised_kl_on_the_students_own_top_k(k):
+    """Eq. 14 and 15: y need not be in it, and the reward stays normalised over the whole vocabulary."""
+    (student,), (teacher,) = prefix_pair(1, SIZE, gap=2.0)
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    head = p.topk(k).indices
+    p_head, q_head = p[head] / p[head].sum(), q[head] / q[head].sum()
+    stats = load_method("vopd_topk", k=k).estimator.token_loss(every_token(student, teacher), 0.0).stats
+    assert same(stats["baseline"], -(p_head * (p_head / q_head).log()).sum())
+    assert same(stats["advantage"], (q / p).log() - stats["baseline"])
+
+
 def test_renormalised_top_k_as_a_loss_is_biased():
     """V5: the very number that is harmless as a baseline is a biased objective."""
     student, teacher = prefix_pair(50, SIZE, gap=2.0)
