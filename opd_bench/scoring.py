@@ -34,7 +34,7 @@ def batch_loss(
     The result is the same however rows are cut into batches and tokens into chunks of at most `chunk`.
     """
     weights = _weights(estimator, batches, progress, chunk)
-    numerators, denominator = [], torch.zeros(())
+    numerators, denominator = [], torch.zeros((), dtype=torch.float64)
     for batch, weight in zip(batches, weights, strict=True):
         for tokens in _chunks(estimator, batch, weight, chunk):
             result = estimator.token_loss(tokens, progress)
