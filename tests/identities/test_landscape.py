@@ -1,17 +1,19 @@
 """The identities that the field's methods rest on; item numbers are those of the methods' survey."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from opd_bench import exact_moments, load_method
+from opd_bench.estimators.base import About, Claims, Estimator
 from opd_bench.maths.divergences import F_DIVERGENCES, jsd
 from opd_bench.maths.moments import score_variance
-from opd_bench.maths.score import power_reward, soft_log
+from opd_bench.maths.score import power_reward, score_loss, soft_log
 from opd_bench.maths.targets import arithmetic, geometric
 from opd_bench.scoring import ScoredBatch, batch_loss
-from opd_bench.tokens import Origin
+from opd_bench.tokens import Cost, Origin, Signals, TokenLoss
 from tests.identities.common import cos, every_token, gradients, mean, prefix_pair, same, through, variance
 
 SIZE = 50
@@ -242,6 +244,44 @@ def test_the_ratio_to_the_sampler_repairs_temperature_and_mixture_but_not_a_lost
     assert not same(mean("minillm", student, teacher, sampler_logits=nucleus), exact, 1e-3)
 
 
+@dataclass(kw_only=True, eq=False)
+class CorrectedOPD(Estimator):
+    """ℓ = −sg[ρ r] log p(y): OPD with the ratio to whatever sampled the token."""
+
+    about = About(title="test", paper="none", provenance="author")
+    claims = Claims("reverse_kl", stationary=True, cost=Cost("sampled", "sampled"))
+
+    def token_loss(self, tokens, progress):
+        return TokenLoss(score_loss(tokens.student_logp, tokens.importance * tokens.log_ratio))
+
+
+@pytest.mark.parametrize("sampler", ["warm", "cold", "mixture", "teacher"])
+def test_the_ratio_makes_any_sampler_of_full_support_unbiased_and_nothing_else_does(sampler):
+    """Item 14: to mean the reverse KL off policy, you need ρ."""
+    student, teacher = prefix_pair(8, 20, gap=2.0)
+    p, q, delta = student.softmax(-1), teacher.softmax(-1), student.log_softmax(-1) - teacher.log_softmax(-1)
+    exact = through(p, delta)
+    logits = {"warm": student / 1.5, "cold": student / 0.7, "mixture": (0.2 * q + 0.8 * p).log(), "teacher": teacher}
+    written = logits[sampler].softmax(-1)
+    assert same(mean(CorrectedOPD(), student, teacher, sampler_logits=logits[sampler]), exact)
+    plain = mean("opd", student, teacher, sampler_logits=logits[sampler])
+    assert same(plain, written * delta - p * (written * delta).sum(-1, keepdim=True))
+    assert ((plain - exact).norm(dim=-1) / exact.norm(dim=-1)).min() > 0.01
+
+
+def test_the_ratio_cannot_bring_back_tokens_that_top_p_never_draws():
+    """What is left is ρ-weighted OPD on the nucleus: another direction, not another length."""
+    student, teacher = prefix_pair(8, 20, gap=2.0)
+    p, delta = student.softmax(-1), student.log_softmax(-1) - teacher.log_softmax(-1)
+    ranked = p.sort(-1, descending=True)
+    dropped = (ranked.values.cumsum(-1) - ranked.values >= 0.9).gather(-1, ranked.indices.argsort(-1))
+    nucleus = student.masked_fill(dropped, -torch.inf)
+    found = mean(CorrectedOPD(), student, teacher, sampler_logits=nucleus)
+    assert same(found, through(p, ~dropped * delta))
+    assert cos(found, through(p, delta)).max() < 1 - 1e-5
+    assert dropped.any(-1).all()
+
+
 def test_jsd_tends_to_both_kls():
     """Item 16: JSD/β and JSD/(1 − β), to first order in what is left."""
     student, teacher = prefix_pair(8, SIZE)
@@ -353,6 +393,19 @@ def test_eopds_gate_does_not_change_the_denominator():
     assert same(closed, step("opd", student[None], teacher[None])[1])
 
 
+@pytest.mark.parametrize("tau", [0.0, 1.5, 2.5, math.inf])
+def test_eopd_closed_tokens_count_and_open_ones_add_to_opd(tau):
+    """Through the whole step: τ = 0 adds the forward KL everywhere, τ = ∞ nowhere; always over all tokens."""
+    student, teacher = prefix_pair(8, SIZE)
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    gate = (-(q * q.log()).sum(-1, keepdim=True) > tau).double()
+    assert int(gate.sum()) == {0.0: 8, math.inf: 0}.get(tau, int(gate.sum()))
+    head = torch.zeros_like(q).scatter(-1, q.topk(16).indices, q.topk(16).values)
+    imitation = p - head / head.sum(-1, keepdim=True)
+    expected = step("opd", student[None], teacher[None])[1][0] + gate * imitation / 8
+    assert same(step("eopd", student[None], teacher[None], tau=tau, alpha=1.0)[1][0], expected)
+
+
 def test_reopold_without_floor_and_gate_is_opd():
     student, teacher = prefix_pair(8, SIZE)
     for progress in (0.0, 1.0):
@@ -384,6 +437,24 @@ def test_reopold_then_keeps_the_most_uncertain_share_from_exactly_the_switch():
     assert not same(before[1][0], rows, 1e-3)
 
 
+def test_reopolds_floor_itself_is_kept():
+    estimator = load_method("reopold", floor=-0.5, switch=1.0).estimator
+    reward = torch.tensor([-0.5 - 1e-9, -0.5, 0.0, 3.0], dtype=torch.float64)
+    values = {"log_ratio": reward, "student_entropy": torch.ones_like(reward)}
+    signals = Signals(values=values, sequence=torch.arange(4), position=torch.zeros(4).long())
+    assert estimator.weigh(signals, 0.0).tolist() == [False, True, True, True]
+
+
+def test_entropy_opd_divides_by_every_token():
+    """Unlike REOPOLD, which divides by those that it keeps."""
+    student, teacher = prefix_pair(20, SIZE)
+    p = student.softmax(-1)
+    entropy = -(p * p.log()).sum(-1)
+    kept = (entropy >= entropy.sort().values[-5])[None, :, None]
+    plain = step("opd", student[None], teacher[None])[1]
+    assert same(step("entropy_opd", student[None], teacher[None], share=0.25)[1], kept * plain)
+
+
 def test_entropy_opd_is_opd_on_the_kept_prefixes():
     student, teacher = prefix_pair(20, SIZE)
     p = student.softmax(-1)
@@ -406,6 +477,9 @@ def test_fdistills_total_variation_gradient_is_bounded():
 
 def test_soft_log_keeps_sign_and_order():
     reward = torch.linspace(-9, 9, 19, dtype=torch.float64)
+    exact = torch.tensor([-1.0, 0.0, 3.0], dtype=torch.float64)
+    assert same(soft_log(exact.sign() * (exact.abs().exp() - 1)), exact, 1e-12)
+    assert same(soft_log(1e-6 * reward), 1e-6 * reward, 1e-10)
     assert torch.equal(soft_log(reward).sign(), reward.sign())
     assert (soft_log(reward).diff() > 0).all()
     assert (soft_log(reward).abs() <= reward.abs()).all()

@@ -156,3 +156,172 @@ def test_wrong_arguments_are_named_with_their_value(options, message):
     arguments = {"method": "vopd", "student_logits": student, "teacher_logits": teacher} | options
     with pytest.raises(ValueError, match=message):
         exact_moments(**arguments)
+
+
+# ---------------------------------------------------------------- edges of both instruments
+
+
+def test_blocks_of_no_mass_change_nothing_wherever_they_come():
+    moments, plain = StreamingMoments(), StreamingMoments()
+    values = drawn(6)
+    for piece in (values[:2], values[2:4], values[4:]):
+        moments.add(1e6 * piece, torch.zeros(2, dtype=torch.float64))
+        moments.add(piece)
+        plain.add(piece)
+    moments.add(piece, torch.zeros(2, dtype=torch.float64))
+    assert torch.equal(moments.mean, plain.mean)
+    assert torch.equal(moments.variance, plain.variance)
+
+
+def test_leading_axes_are_kept_apart_even_with_different_masses():
+    values = torch.stack([drawn(8), 100 + drawn(8, seed=1)])
+    weights = torch.rand(2, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    weights[1] *= 1e3
+    both = StreamingMoments()
+    for start in (0, 3):
+        part = slice(start, 3 if start == 0 else 8)
+        both.add(values[:, part], weights[:, part])
+    for row in range(2):
+        alone = StreamingMoments()
+        alone.add(values[row], weights[row])
+        assert same(both.mean[row], alone.mean, 1e-12)
+        assert same(both.variance[row], alone.variance, 1e-10)
+
+
+def test_a_large_mean_does_not_drown_the_variance():
+    """Where E‖g‖² − ‖E g‖² has lost every digit."""
+    values = drawn(1000) + 1e9
+    moments = StreamingMoments()
+    for piece in values.split(7):
+        moments.add(piece)
+    exact = values.var(0, correction=0).sum()
+    assert abs(moments.variance / exact - 1) < 1e-6
+    naive = values.square().sum(-1).mean() - values.mean(0).square().sum()
+    assert abs(naive / exact - 1) > 0.5
+
+
+@pytest.mark.parametrize("value", [0.1, -3e7, 1e-9])
+def test_a_constant_has_variance_exactly_zero(value):
+    moments = StreamingMoments()
+    for count in (1, 4, 2, 1):
+        moments.add(torch.full((count, 3), value, dtype=torch.float64))
+    assert moments.variance == moments.unbiased_variance == 0
+    assert moments.signal == moments.mean.square().sum()
+
+
+def test_sums_over_the_vocabulary_have_no_token_noise():
+    for name in ("opd_full", "gkd", "veto", "lsm", "taid"):
+        origin = "data" if name == "taid" else "student"
+        assert exact_moments(name, *prefix_pair(4, 23), origin=origin).variance.max() < 1e-28
+
+
+@dataclass(kw_only=True, eq=False)
+class Coins(Custom):
+    """ℓ = (1 + 2·1[u < first] + 4·1[u < second]) log p(y)."""
+
+    first: float
+    second: float
+
+    def token_loss(self, tokens, progress):
+        coins = (tokens.coin(torch.full_like(tokens.student_logp, level)) for level in (self.first, self.second))
+        first, second = coins
+        return TokenLoss((1 + 2 * first.double() + 4 * second.double()) * tokens.student_logp)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(0.3, 0.8), (0.8, 0.3), (0.4, 0.4), (0.0, 1.0), (1.0, 0.25), (-0.5, 0.3), (0.6, 1.5)]
+)
+def test_coins_fall_at_their_thresholds_in_any_order_and_surely_beyond_the_ends(first, second):
+    student, teacher = prefix_pair(3, 12)
+    found = exact_moments(Coins(first=first, second=second), student, teacher, sampler_logits=teacher)
+    a, b = (min(max(level, 0.0), 1.0) for level in (first, second))
+    factor = 1 + 2 * a + 4 * b
+    square = 1 + 4 * a + 16 * b + 4 * a + 8 * b + 16 * min(a, b)
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    mean = factor * (q - p)
+    assert same(found.mean, mean, 1e-12)
+    size = (q * (1 - 2 * p + p.square().sum(-1, keepdim=True))).sum(-1)
+    assert same(found.variance, square * size - mean.square().sum(-1), 1e-12)
+
+
+@dataclass(kw_only=True, eq=False)
+class Relative(Custom):
+    """ℓ = −w log p(y), w = how the token's log-ratio compares with the largest of the batch."""
+
+    signals = ("log_ratio",)
+
+    def weigh(self, signals, progress):
+        return signals["log_ratio"] - signals["log_ratio"].max() + progress
+
+    def token_loss(self, tokens, progress):
+        return TokenLoss(-tokens.student_logp, weight=tokens.weight)
+
+
+def test_batch_weights_are_taken_over_the_prefixes_token_by_token():
+    student, teacher = prefix_pair(5, 12)
+    p, ratio = student.softmax(-1), teacher.log_softmax(-1) - student.log_softmax(-1)
+    weight = ratio - ratio.max(0).values + 0.25
+    expected = p * ((p * weight).sum(-1, keepdim=True) - weight)
+    assert same(exact_moments(Relative(), student, teacher, progress=0.25).mean, expected, 1e-12)
+
+
+@pytest.mark.parametrize(("single", "written"), [(False, "student"), (True, "student"), (False, "teacher")])
+def test_bias_and_cosine_are_those_of_the_two_kls(single, written):
+    student, teacher = (logits[0] if single else logits for logits in prefix_pair(6, 23))
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    delta = (p / q).log()
+    reverse, forward = p * (delta - (p * delta).sum(-1, keepdim=True)), p - q
+    method, mean = ("opd", reverse) if written == "student" else ("seqkd", forward)
+    found = exact_moments(method, student, teacher, origin=written)
+    for exact, bias, cosine in (
+        (reverse, found.bias_reverse_kl, found.cosine_reverse_kl),
+        (forward, found.bias_forward_kl, found.cosine_forward_kl),
+    ):
+        assert same(bias, (mean - exact).norm(dim=-1) / exact.norm(dim=-1), 1e-12)
+        assert same(cosine, torch.cosine_similarity(mean, exact, dim=-1, eps=1e-300), 1e-12)
+
+
+def test_what_divides_by_a_gradient_of_zero_is_never_a_finite_number():
+    student, teacher = prefix_pair(2, 9)
+    agreed, silent = exact_moments("opd_full", student, student), exact_moments("state_only", student, teacher)
+    for value in (agreed.cosine_reverse_kl, agreed.cosine_forward_kl):
+        assert value.isnan().all()
+    for value in (agreed.bias_reverse_kl, agreed.bias_forward_kl):
+        assert not value.isfinite().any()
+    assert same(silent.bias_reverse_kl, torch.ones(2), 1e-12)
+    assert silent.cosine_reverse_kl.isnan().all()
+    assert silent.cosine_forward_kl.isnan().all()
+
+
+def test_a_sampler_for_one_prefix_serves_all():
+    student, teacher = prefix_pair(3, 9)
+    sampler = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    p, mu, ratio = student.softmax(-1), sampler.softmax(-1), (teacher.log_softmax(-1) - student.log_softmax(-1))
+    found = exact_moments("opd", student, teacher, sampler_logits=sampler)
+    assert same(found.mean, p * (mu * ratio).sum(-1, keepdim=True) - mu * ratio, 1e-12)
+    assert same(found.mean, exact_moments("opd", student, teacher, sampler_logits=sampler.expand(3, 9)).mean, 1e-15)
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.5, float("nan"), float("inf")])
+def test_progress_outside_its_range_is_refused(progress):
+    with pytest.raises(ValueError, match=rf"progress must be in \[0, 1\], got {progress}"):
+        exact_moments("opd", *prefix_pair(1, 5), progress=progress)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        ("skew_rkl", {"alpha": 1.5}, r"SkewRKL.alpha must be in \[0, 1\], got 1.5"),
+        ("skew_rkl", {"alpha": float("nan")}, r"SkewRKL.alpha must be in \[0, 1\], got nan"),
+        ("power_opd", {"alpha": 0.0}, "PowerOPD.alpha must be > 0, got 0.0"),
+        ("head_tail", {"k": 2.5}, "HeadTail.k must be a whole number ≥ 1, got 2.5"),
+        ("head_tail", {"k": True}, "HeadTail.k must be a whole number ≥ 1, got True"),
+        ("reopold", {"floor": 0.5}, "REOPOLD.floor must be ≤ 0, got 0.5"),
+        ("minillm", {"length_norm": 1}, "MiniLLM.length_norm must be true or false, got 1"),
+        ("opd_topk", {"form": "clamped"}, "OPDTopK.form must be one of renormalised, .+, got 'clamped'"),
+        ("iw_opd", {"gama": 1.0}, r"method iw_opd has no field 'gama', did you mean gamma\?"),
+    ],
+)
+def test_fields_are_refused_by_name_bound_and_value(method, fields, message):
+    with pytest.raises(ValueError, match=message):
+        exact_moments(method, *prefix_pair(1, 5), **fields)
