@@ -21,7 +21,7 @@ class AOPD(Estimator):
 
     Gradient flows through log p. Not stationary: at p = q every token takes the second branch, whose sum pulls mass
     into the top k.
-    Proved by tests/identities/test_landscape.py::test_aopd_splits_at_the_sign_of_the_advantage.
+    Proved by tests/identities/test_gates.py::test_aopd_splits_at_the_sign_of_the_advantage.
     """
 
     k: Count

@@ -19,7 +19,7 @@ class EntropyOPD(Estimator):
 
     Gradient flows through log p(y) alone. The denominator counts all tokens. At a kept prefix the mean is ∇KL(p‖q):
     M does not depend on y.
-    Proved by tests/identities/test_landscape.py::test_entropy_opd_is_opd_on_the_kept_prefixes.
+    Proved by tests/identities/test_gates.py::test_entropy_opd_is_opd_on_the_kept_prefixes.
     """
 
     share: Share

@@ -17,7 +17,7 @@ class EOPD(Estimator):
         ℓ = −sg[r] log p(y) + α 1[H(q) > τ] Σ_{top-k of q} q̄ (log q̄ − log p),  y ~ p
 
     Gradient flows through log p. H(q) in nats, over the whole vocabulary. The gate does not change the denominator.
-    Proved by tests/identities/test_landscape.py::test_eopd_adds_forward_kl_where_the_teacher_is_unsure.
+    Proved by tests/identities/test_gates.py::test_eopd_adds_forward_kl_where_the_teacher_is_unsure.
     """
 
     alpha: NonNegative

@@ -20,7 +20,7 @@ class FDistill(Estimator):
                          ℓ = ½ Σ p log(p/m)          on the student's
 
     Gradient flows through p, in m too. Total variation is bounded in value and gradient.
-    Proved by tests/identities/test_landscape.py::test_fdistill_halves_add_up_to_the_jsd.
+    Proved by tests/identities/test_gates.py::test_fdistill_halves_add_up_to_the_jsd.
     """
 
     divergence: Literal["total_variation", "jsd"]

@@ -17,7 +17,7 @@ class HeadTail(Estimator):
         ℓ = Σ_S p sg[Δ] + 1[y ∉ S] sg[Δ(y)] log p(y),  y ~ p
 
     Gradient flows through p on S and through log p(y) outside. Its mean is ∇KL(p‖q) for every k.
-    Proved by tests/identities/test_landscape.py::test_head_and_sampled_tail_are_unbiased_and_quieter.
+    Proved by tests/identities/test_supports.py::test_head_and_sampled_tail_are_unbiased_and_quieter.
     """
 
     k: Count

@@ -19,7 +19,7 @@ class IWOPD(Estimator):
         ℓ = −w sg[r] log p(y),  y ~ p
 
     Gradient flows through log p(y) alone. γ = 0 is OPD.
-    Proved by tests/identities/test_landscape.py::test_iw_opd_weights_fall_from_one_plus_gamma.
+    Proved by tests/identities/test_gates.py::test_iw_opd_weights_fall_from_one_plus_gamma.
     """
 
     gamma: NonNegative

@@ -16,7 +16,7 @@ class LSM(Estimator):
         ℓ = Σ_S p̄ (log p̄ − log q̄)
 
     Gradient flows through p̄. The loss does not see how much mass the student has outside S.
-    Proved by tests/identities/test_landscape.py::test_lsm_gradient_lives_on_the_teachers_support.
+    Proved by tests/identities/test_supports.py::test_lsm_gradient_lives_on_the_teachers_support.
     """
 
     k: Count

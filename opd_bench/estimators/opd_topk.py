@@ -19,7 +19,7 @@ class OPDTopK(Estimator):
         tail_bucket    ℓ = Σ_S p Δ + (1 − P_S) log (1 − P_S)/(1 − Q_S)        a lower bound of KL(p‖q)
 
     Gradient flows through p; S is chosen without. With k ≥ V every form is the full reverse KL.
-    Proved by tests/identities/test_landscape.py, items 9 to 12.
+    Proved by tests/identities/test_supports.py.
     """
 
     k: Count

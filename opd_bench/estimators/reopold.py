@@ -21,7 +21,7 @@ class REOPOLD(Estimator):
 
     Gradient flows through log p(y) alone. The denominator counts kept tokens only. Sources disagree on the floor:
     log λ/(1 − λ), or log(λ/(1 − λ)); both are in maths/score.py, and the field is the floor itself.
-    Proved by tests/identities/test_landscape.py::test_reopold_without_floor_and_gate_is_opd and the two after it.
+    Proved by tests/identities/test_gates.py::test_reopold_without_floor_and_gate_is_opd and the two after it.
     """
 
     floor: NonPositive

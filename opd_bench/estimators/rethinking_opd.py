@@ -20,7 +20,7 @@ class RethinkingOPD(Estimator):
         ℓ = −Σ_S sg[A_v] p(v)/sg[p(v)]
 
     Gradient flows through p(v)/sg[p(v)], whose value is 1. With w = p/P_S it is Σ_S Δ ∇p / P_S.
-    Proved by tests/identities/test_landscape.py::test_rethinking_is_the_stop_gradient_form_over_its_mass.
+    Proved by tests/identities/test_supports.py::test_rethinking_is_the_stop_gradient_form_over_its_mass.
     """
 
     k: Count

@@ -15,7 +15,7 @@ class SoftLog(Estimator):
         ℓ = −sg[sign(r) log(1 + |r|)] log p(y),  y ~ p
 
     Gradient flows through log p(y) alone. Close to OPD for small r, far gentler for large.
-    Proved by tests/identities/test_landscape.py::test_soft_log_keeps_sign_and_order.
+    Proved by tests/identities/test_gates.py::test_soft_log_keeps_sign_and_order.
     """
 
     about = About(

@@ -19,7 +19,7 @@ class TAID(Estimator):
         ℓ = KL(Q‖p)
 
     Gradient p − Q flows through p, never through Q. t = 1 is the forward KL.
-    Proved by tests/identities/test_landscape.py::test_taid_ends_at_the_forward_kl.
+    Proved by tests/identities/test_gates.py::test_taid_ends_at_the_forward_kl.
     """
 
     start: Share

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from opd_bench import exact_moments, load_method
+from opd_bench.scoring import ScoredBatch, batch_loss
 from opd_bench.tokens import Origin, TokenBatch
 from tests.oracles import through
 from tests.prefixes import prefix_pair
 
-__all__ = ["cos", "every_token", "gradients", "mean", "prefix_pair", "same", "through", "variance"]
+__all__ = ["cos", "every_token", "gradients", "mean", "prefix_pair", "same", "step", "through", "variance"]
 
 
 def mean(method: Any, student: Tensor, teacher: Tensor, **options: Any) -> Tensor:
@@ -46,3 +47,20 @@ def gradients(name: str, tokens: TokenBatch, progress: float = 0.0, **fields: An
     """The logit gradient of every row."""
     loss = load_method(name, **fields).estimator.token_loss(tokens, progress).loss
     return torch.autograd.grad(loss.sum(), tokens.student_logits, retain_graph=True)[0]
+
+
+def step(name: str, student: Tensor, teacher: Tensor, progress: float = 0.0, **fields: Any) -> tuple[Tensor, Tensor]:
+    """Loss and logit gradient of one step over sequences [B, T, V] of token 0."""
+    leaf = student.clone().requires_grad_()
+    shape = student.shape[:2]
+    batch = ScoredBatch(
+        student_logits=leaf,
+        teacher_logits=teacher,
+        token=torch.zeros(shape, dtype=torch.long),
+        response=torch.ones(shape, dtype=torch.bool),
+        origin=torch.full(shape, Origin.STUDENT),
+        behaviour_logp=student.log_softmax(-1)[..., 0],
+        uniform=torch.full(shape, 0.5, dtype=torch.float64),
+    )
+    loss = batch_loss(load_method(name, **fields).estimator, [batch], progress)
+    return loss.detach(), torch.autograd.grad(loss, leaf)[0]

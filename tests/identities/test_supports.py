@@ -9,7 +9,7 @@ from opd_bench import load_method
 from opd_bench.maths import supports
 from opd_bench.maths.divergences import reverse_kl
 from opd_bench.maths.supports import Support
-from tests.identities.common import every_token, mean, prefix_pair, same, through, variance
+from tests.identities.common import every_token, mean, prefix_pair, same, step, through, variance
 
 SIZE = 50
 FORMS = sorted(supports.REVERSE_KL_FORMS)
@@ -184,3 +184,96 @@ def test_the_support_is_chosen_without_a_gradient_and_only_once():
     assert torch.equal(support.ids[0], student.topk(4).indices)
     assert torch.equal(tokens.topk(4, "teacher").ids[0], teacher.topk(4).indices)
     assert tokens.topk(SIZE + 7, "student").ids.shape == (SIZE, SIZE)
+
+
+def test_raw_top_k_drains_the_support_even_where_the_models_agree_and_can_be_negative():
+    """Item 9; the stop-gradient form does neither."""
+    student, _ = prefix_pair(4, SIZE)
+    head = student.softmax(-1).topk(4)
+    inside = torch.zeros_like(student).scatter(-1, head.indices, 1.0)
+    p = student.softmax(-1)
+    drained = p * (inside - head.values.sum(-1, keepdim=True))
+    assert same(mean("opd_topk", student, student, k=4, form="raw"), drained)
+    assert same(mean("opd_topk", student, student, k=4, form="stop_gradient"), torch.zeros_like(p))
+    flat = torch.linspace(0, 0.1, SIZE, dtype=torch.float64)[None, None]
+    keen = flat + 5.0 * (flat >= flat.topk(4).values[..., -1:])
+    assert step("opd_topk", flat, keen, k=4, form="raw")[0] < 0
+
+
+def test_the_kl_splits_exactly_and_the_tail_bucket_drops_only_the_last_part():
+    """Item 10: KL = P KL(p̂‖q̂) + KL(Bern P‖Bern Q) + (1 − P) KL(tails)."""
+    student, teacher = prefix_pair(8, SIZE, gap=2.0)
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    index = p.topk(4).indices
+    p_head, q_head = p.gather(-1, index), q.gather(-1, index)
+    mass, other = p_head.sum(-1), q_head.sum(-1)
+    head = (p_head / mass[:, None] * (p_head / q_head * (other / mass)[:, None]).log()).sum(-1)
+    bernoulli = mass * (mass / other).log() + (1 - mass) * ((1 - mass) / (1 - other)).log()
+    full = (p * (p / q).log()).sum(-1)
+    rest = full - mass * head - bernoulli
+    for row in range(8):
+        tokens = every_token(student[row], teacher[row])
+        value = load_method("opd_topk", k=4, form="tail_bucket").estimator.token_loss(tokens, 0.0).loss[0]
+        assert value.detach() == pytest.approx(float(mass[row] * head[row] + bernoulli[row]), abs=1e-10)
+        assert 0 <= value <= full[row]
+    assert (rest > 0).all()
+    assert same(mean("opd_topk", student, student, k=4, form="tail_bucket"), torch.zeros_like(p))
+
+
+@pytest.mark.parametrize("k", [1, 4, 20, SIZE])
+def test_head_and_sampled_tail_are_unbiased_and_quieter(k):
+    """Item 11: unbiased for every k; quieter than OPD on average, and than vOPD once k holds most of the mass."""
+    pair = prefix_pair(300, SIZE, gap=2.0)
+    assert same(mean("head_tail", *pair, k=k), mean("opd_full", *pair))
+    found = variance("head_tail", *pair, k=k)
+    assert (found / variance("opd", *pair)).median() < (1.0 if k == 1 else 0.8)
+    if k >= 20:
+        assert (found / variance("vopd", *pair)).median() < 0.6
+
+
+def test_one_renormalised_token_is_no_loss_at_all():
+    """Item 12."""
+    student, teacher = prefix_pair(8, SIZE)
+    assert mean("opd_topk", student, teacher, k=1).abs().max() == 0
+
+
+@pytest.mark.parametrize("ranked_by", ["student", "teacher"])
+@pytest.mark.parametrize("form", ["renormalised", "stop_gradient", "raw", "tail_bucket"])
+def test_every_form_over_the_whole_vocabulary_is_the_reverse_kl(form, ranked_by):
+    pair = prefix_pair(8, SIZE)
+    assert same(mean("opd_topk", *pair, k=SIZE, form=form, ranked_by=ranked_by), mean("opd_full", *pair))
+
+
+def test_the_forms_differ_by_what_they_do_with_the_tail():
+    """The stop-gradient form is Σ_S Δ ∇p, and raw is that plus ∇P_S."""
+    student, teacher = prefix_pair(8, SIZE)
+    p, delta = student.softmax(-1), student.log_softmax(-1) - teacher.log_softmax(-1)
+    inside = torch.zeros_like(p).scatter(-1, p.topk(4).indices, 1.0)
+    assert same(mean("opd_topk", student, teacher, k=4, form="stop_gradient"), through(p, inside * delta))
+    assert same(mean("opd_topk", student, teacher, k=4, form="raw"), through(p, inside * (delta + 1)))
+
+
+def test_lsm_gradient_lives_on_the_teachers_support():
+    student, teacher = prefix_pair(8, SIZE)
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    inside = torch.zeros_like(p).scatter(-1, q.topk(7).indices, 1.0)
+    p_head, q_head = ((inside * x) / (inside * x).sum(-1, keepdim=True) for x in (p, q))
+    delta = torch.where(inside > 0, (p_head / q_head).log(), 0.0)
+    gradient = mean("lsm", student, teacher, k=7)
+    assert same(gradient, through(p_head, delta))
+    assert gradient[inside == 0].abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("k", [4, 16])
+def test_rethinking_is_the_stop_gradient_form_over_its_mass(k):
+    student, teacher = prefix_pair(8, SIZE)
+    p, delta = student.softmax(-1), student.log_softmax(-1) - teacher.log_softmax(-1)
+    mass = p.topk(k).values.sum(-1, keepdim=True)
+    plain = mean("opd_topk", student, teacher, k=k, form="stop_gradient")
+    assert same(mean("rethinking_opd", student, teacher, k=k), plain / mass)
+    inside = torch.zeros_like(p).scatter(-1, p.topk(k).indices, 1.0)
+    q = teacher.softmax(-1) * inside
+    for weighting, w in (("none", inside), ("teacher", q / q.sum(-1, keepdim=True))):
+        weighed = w * delta
+        exact = weighed - p * weighed.sum(-1, keepdim=True)
+        assert same(mean("rethinking_opd", student, teacher, k=k, weighting=weighting), exact)
