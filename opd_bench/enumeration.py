@@ -20,8 +20,8 @@ CELLS = 2**22
 class ExactMoments(NamedTuple):
     """Moments of the gradient of `token_loss` in the student's logits; one value a prefix.
 
-    Bias and cosine compare the direction of descent with −∇KL(p‖q) and −∇KL(q‖p). They are NaN where the vector
-    that they divide by is 0.
+    Bias and cosine compare the direction of descent with −∇KL(p‖q) and −∇KL(q‖p). Where the vector that they divide
+    by is 0, as ∇KL is where the models agree, a bias is not finite and a cosine is NaN.
     """
 
     mean: Tensor  # [..., V]
@@ -54,16 +54,17 @@ def exact_moments(
     """
     estimator = _estimator(method, fields)
     writer = _writer(origin, estimator)
-    if not 0 <= progress <= 1:
+    if not isinstance(progress, (int, float)) or not 0 <= progress <= 1:
         raise ValueError(f"progress must be in [0, 1], got {progress!r}")
     student, teacher = _prefixes("student_logits", student_logits), _prefixes("teacher_logits", teacher_logits)
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"student_logits and teacher_logits must have one shape, got {tuple(student_logits.shape)} "
-            f"and {tuple(teacher_logits.shape)}"
-        )
     default = student if writer == Origin.STUDENT else teacher
-    sampler = default if sampler_logits is None else _prefixes("sampler_logits", sampler_logits).expand_as(student)
+    sampler = default if sampler_logits is None else _prefixes("sampler_logits", sampler_logits)
+    if len(sampler) == 1:  # one sampler for all prefixes
+        sampler = sampler.expand(len(student), -1)
+    for name, logits in (("teacher_logits", teacher), ("sampler_logits", sampler)):
+        if logits.shape != student.shape:
+            shapes = f"{tuple(logits.shape)} and {tuple(student.shape)}"
+            raise ValueError(f"{name} must have the shape [B, V] of student_logits, got {shapes}")
     prefixes = _Prefixes(student, teacher, divergences.log_probs(sampler), writer)
 
     moments = StreamingMoments()
@@ -155,7 +156,9 @@ def _weights(estimator: Estimator, prefixes: _Prefixes, progress: float) -> tupl
         values = {name: getattr(tokens, name).detach() for name in estimator.signals}
         cost = cost | tokens.cost
         weight = estimator.weigh(Signals(values=values, sequence=rows, position=torch.zeros_like(rows)), progress)
-        columns.append(torch.ones_like(prefixes.student[:, 0]) if weight is None else weight.to(prefixes.student))
+        if weight is None:
+            return None, cost
+        columns.append(weight.to(prefixes.student))
     return torch.stack(columns, 1), cost
 
 
@@ -188,13 +191,15 @@ def _blocks(prefixes: int, vocabulary: int) -> Iterator[Tensor]:
 def _estimator(method: str | Estimator, fields: dict[str, Any]) -> Estimator:
     if isinstance(method, str):
         return load_method(method, **fields).estimator
+    if not isinstance(method, Estimator):
+        raise ValueError(f"method must be the name of a METHOD or an Estimator, got {method!r}")
     if fields:
         raise ValueError(f"fields override the settings of a method's name; {type(method).__name__} is made already")
     return method
 
 
 def _writer(origin: str, estimator: Estimator) -> Origin:
-    if origin.upper() not in Origin.__members__:
+    if str(origin).upper() not in Origin.__members__:
         raise ValueError(f"origin must be one of student, teacher, data, got {origin!r}")
     writer = Origin[origin.upper()]
     if writer not in estimator.learns_from:
@@ -204,7 +209,7 @@ def _writer(origin: str, estimator: Estimator) -> Origin:
 
 
 def _prefixes(name: str, logits: Tensor) -> Tensor:
-    if logits.dim() not in (1, 2) or not logits.is_floating_point():
+    if logits.dim() not in (1, 2) or not logits.is_floating_point() or not logits.numel():
         got = f"{logits.dtype} {tuple(logits.shape)}"
-        raise ValueError(f"{name} must be floating point of shape [V] or [B, V], got {got}")
+        raise ValueError(f"{name} must be floating point of shape [V] or [B, V], none of them 0, got {got}")
     return logits.detach().reshape(-1, logits.shape[-1])

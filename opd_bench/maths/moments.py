@@ -57,7 +57,7 @@ def score_variance(student: Tensor, advantage: Tensor) -> Tensor:
 
 
 def relative_error(estimate: Tensor, exact: Tensor) -> Tensor:
-    """‖estimate − exact‖ / ‖exact‖ over the last axis; NaN where the exact vector is 0."""
+    """‖estimate − exact‖ / ‖exact‖ over the last axis; not finite where the exact vector is 0."""
     return _norm(estimate - exact) / _norm(exact)
 
 

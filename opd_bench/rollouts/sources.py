@@ -1,4 +1,4 @@
-"""The settings of every source, one class each. They draw through the engine of the training room."""
+"""What every source is set by, one class each. Drawing, as `source.Source` defines it, comes with the engine."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

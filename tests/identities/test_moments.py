@@ -8,6 +8,7 @@ import torch
 from opd_bench import enumeration, exact_moments, load_method
 from opd_bench.estimators.base import About, Claims, Estimator
 from opd_bench.maths.moments import StreamingMoments
+from opd_bench.scoring import ScoredBatch, batch_loss
 from opd_bench.tokens import Cost, TokenLoss
 from tests.identities.common import prefix_pair, same
 
@@ -125,6 +126,33 @@ def test_reading_the_uniform_past_the_coin_is_refused():
 
 
 @dataclass(kw_only=True, eq=False)
+class Undecided(Custom):
+    """Asks for signals and returns no weight: then tokens carry none, here as in a step."""
+
+    signals = ("log_ratio",)
+
+    def token_loss(self, tokens, progress):
+        assert tokens.weight is None
+        return TokenLoss(tokens.student_logp)
+
+
+def test_no_weight_is_no_weight_in_a_step_and_under_enumeration():
+    student, teacher = prefix_pair(3, 6)
+    assert exact_moments(Undecided(), student, teacher).mean.abs().max() < 1e-12
+    shape = (1, 3)
+    batch = ScoredBatch(
+        student_logits=student[None].requires_grad_(),
+        teacher_logits=teacher[None],
+        token=torch.zeros(shape, dtype=torch.long),
+        response=torch.ones(shape, dtype=torch.bool),
+        origin=torch.zeros(shape, dtype=torch.long),
+        behaviour_logp=torch.zeros(shape, dtype=torch.float64),
+        uniform=torch.zeros(shape, dtype=torch.float64),
+    )
+    assert same(batch_loss(Undecided(), [batch], 0.0), student.log_softmax(-1)[:, 0].mean())
+
+
+@dataclass(kw_only=True, eq=False)
 class SaysNothing(Custom):
     """A loss without the student in it."""
 
@@ -142,9 +170,14 @@ def test_a_loss_without_the_student_has_no_gradient():
         ({"progress": 1.5}, r"progress must be in \[0, 1\], got 1.5"),
         ({"origin": "judge"}, "origin must be one of student, teacher, data, got 'judge'"),
         ({"origin": "teacher"}, r"learns from \(student\), got 'teacher'"),
-        ({"teacher_logits": torch.zeros(2, 6)}, r"must have one shape, got \(2, 5\) and \(2, 6\)"),
+        ({"teacher_logits": torch.zeros(2, 6)}, r"teacher_logits must have the shape .+ got \(2, 6\) and \(2, 5\)"),
+        ({"sampler_logits": torch.zeros(3, 5)}, r"sampler_logits must have the shape .+ got \(3, 5\) and \(2, 5\)"),
+        ({"student_logits": torch.zeros(0, 5)}, r"none of them 0, got torch.float32 \(0, 5\)"),
+        ({"progress": "0.5"}, r"progress must be in \[0, 1\], got '0.5'"),
+        ({"origin": None}, "origin must be one of student, teacher, data, got None"),
+        ({"method": 7}, "method must be the name of a METHOD or an Estimator, got 7"),
         ({"student_logits": torch.zeros(2, 5).long()}, r"student_logits must be floating point .+ got torch.int64"),
-        ({"student_logits": torch.zeros(2, 5, 5)}, r"of shape \[V\] or \[B, V\], got torch.float32 \(2, 5, 5\)"),
+        ({"student_logits": torch.zeros(2, 5, 5)}, r"of shape \[V\] or \[B, V\].+got torch.float32 \(2, 5, 5\)"),
         ({"method": "vop"}, "no method 'vop', did you mean vopd"),
         ({"kk": 3}, "method vopd has no field 'kk'"),
         ({"k": 0}, "VOPD.k must be ≥ 1 or null, got 0"),
