@@ -16,7 +16,7 @@ class FDivStopgrad(Estimator):
         ℓ = sg[f(u(y))] log p(y),  y ~ p
 
     Gradient flows through log p(y) alone. Right for the reverse KL only, where the missing term is constant; for the
-    forward KL and χ² it climbs the divergence.
+    forward KL and Pearson χ² it climbs the divergence.
     Proved by tests/identities/test_opd_plus.py::test_stop_gradient_rewards_point_elsewhere.
     """
 

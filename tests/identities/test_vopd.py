@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from opd_bench import load_method
+from opd_bench.maths.moments import score_variance
 from opd_bench.maths.score import squared_score
 from tests.identities.common import cos, every_token, gradients, mean, prefix_pair, same, through, variance
 
@@ -58,11 +59,11 @@ def test_renormalised_top_k_as_a_loss_is_biased():
 
 
 def test_a_baseline_does_nothing_for_the_full_vocabulary():
-    """V6, Eq. 12 and 13: Σ p ∇log p = 0."""
-    student, teacher = prefix_pair(8, SIZE)
-    p, reward = student.softmax(-1), teacher.log_softmax(-1) - student.log_softmax(-1)
-    shifted = reward + torch.linspace(-3, 3, 8, dtype=torch.float64)[:, None]
-    assert same(through(p, -reward), through(p, -shifted))
+    """V6, Eq. 12 and 13: summed over every token both are the gradient of the full KL, since Σ p ∇log p = 0."""
+    (student,), (teacher,) = prefix_pair(1, SIZE, gap=2.0)
+    based, plain = (student.softmax(-1) @ gradients(name, every_token(student, teacher)) for name in ("vopd", "opd"))
+    assert same(based, plain, 1e-12)
+    assert same(based, gradients("opd_full", every_token(student, teacher))[0], 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_variance_does_not_fall_at_every_prefix():
 
 def test_the_variance_gain_of_equation_11_is_an_approximation():
     """V9: KL² E‖∇log p‖² correlates with the exact gain and does not equal it."""
-    student, teacher = prefix_pair(2000, SIZE, gap=2.0)
+    student, teacher = prefix_pair(1000, SIZE, gap=2.0)
     gain = variance("opd", student, teacher) - variance("vopd", student, teacher)
     p, log_p, log_q = student.softmax(-1), student.log_softmax(-1), teacher.log_softmax(-1)
     approximation = (p * (log_p - log_q)).sum(-1) ** 2 * (p * squared_score(log_p)).sum(-1)
@@ -105,17 +106,24 @@ def test_the_optimal_constant_is_never_worse():
         best = variance("vopd_optimal", *pair)
         for other in ("opd", "vopd", "vopd_topk", "opd_plus"):
             assert (best <= variance(other, *pair) + 1e-12).all()
+        student, teacher = (logits.log_softmax(-1) for logits in pair)
+        for constant in torch.linspace(-6, 3, 19, dtype=torch.float64):
+            assert (best <= score_variance(student, teacher - student - constant) + 1e-12).all()
         assert same(mean("vopd_optimal", *pair), mean("opd_full", *pair))
 
 
 def test_sampling_at_another_temperature_is_biased_and_a_baseline_then_moves_the_mean():
-    """V10."""
+    """V10: E_s[A ∇log p] with s the sampler; the baseline adds KL E_s[∇log p] = KL (s − p), which is 0 for s = p."""
     student, teacher = prefix_pair(20, SIZE, gap=2.0)
     exact = mean("opd_full", student, teacher)
     plain, based = (mean(name, student, teacher, sampler_logits=student / 0.7) for name in ("opd", "vopd"))
     assert ((plain - exact).norm(dim=-1) / exact.norm(dim=-1)).median() > 0.1
     assert ((plain - based).norm(dim=-1) / exact.norm(dim=-1)).median() > 0.1
     assert cos(plain, exact).min() > 0
+    p, sampler = student.softmax(-1), (student / 0.7).softmax(-1)
+    gap = student.log_softmax(-1) - teacher.log_softmax(-1)
+    assert same(plain, sampler * gap - p * (sampler * gap).sum(-1, keepdim=True))
+    assert same(based - plain, (p * gap).sum(-1, keepdim=True) * (p - sampler))
 
 
 def test_over_two_steps_the_baseline_keeps_the_mean_and_moves_the_covariance_between_steps():
