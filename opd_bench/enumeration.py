@@ -99,7 +99,7 @@ class _Prefixes(NamedTuple):
 
 
 class _EnumeratedTokens(TokenBatch):
-    """Tokens whose coins are laid down by hand: `heads` says how each falls, and their thresholds are kept."""
+    """Tokens whose coins are laid down by hand: all fall by one `level`, and their thresholds are kept."""
 
     @property
     def uniform(self) -> Tensor:

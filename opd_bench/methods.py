@@ -54,13 +54,13 @@ class Row(NamedTuple):
 
 def rows(names: list[str], student: torch.Tensor, teacher: torch.Tensor, progress: float) -> Iterator[Row]:
     """A row for every method and every writer whose tokens its source brings; figures are means over the prefixes."""
+    size = exact_moments("opd_full", student, teacher).mean.square().sum(-1)
     for name in names:
         estimator, source = load_method(name)
         for writer in source.origins:
             if writer not in estimator.learns_from:
                 continue
             moments = exact_moments(estimator, student, teacher, progress=progress, origin=writer.name.lower())
-            size = exact_moments("opd_full", student, teacher).mean.square().sum(-1)
             columns = (
                 moments.bias_reverse_kl,
                 moments.cosine_reverse_kl,
