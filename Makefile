@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "opd_bench needs Python 3.11 or newer; say which with PYTHON=..., $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
 	@echo "Setting up $(VENV): a few minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep]'
 	@touch $@
 
 methods: $(READY) ## print every method's exact bias, direction, variance and cost [ARGS="tropd vopd --gap 2"]

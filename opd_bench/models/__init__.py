@@ -1,0 +1,1 @@
+"""Student, frozen teacher, tokenizer, and the small models that ship with the package."""

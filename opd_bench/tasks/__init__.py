@@ -1,0 +1,1 @@
+"""Problems in, verdicts out: text alone, no tensors."""
