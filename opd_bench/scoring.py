@@ -1,24 +1,37 @@
-"""From logits to one number: the plain, dense form of what a step computes.
+"""From hidden states and tokens to one number: the only place where memory of size [tokens, V] is spent.
 
-Tokens that the estimator does not learn from are left out before it sees anything; the rest is walked in chunks.
+Rows that the estimator does not learn from are left out before the heads. The rest is walked in chunks: both heads,
+the estimator's loss and its gradient in the chunk's logits at once, so that nothing of size [chunk, V] outlives its
+chunk, and no projection is done twice. Value and gradient equal the plain dense form: tests/test_scoring.py.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from opd_bench.estimators.base import Estimator
 from opd_bench.maths.reduction import mean_of, weighted_sum
+from opd_bench.models.network import Head
 from opd_bench.tokens import Signals, TokenBatch
+
+Observe = Callable[[TokenBatch], Mapping[str, Tensor]]
+"""Named values per token to watch, of tokens without gradient."""
+
+
+class Heads(NamedTuple):
+    """How hidden states become logits; by default they are the logits."""
+
+    student: Head = Head()
+    teacher: Head = Head()
 
 
 class ScoredBatch(NamedTuple):
-    """One micro-batch, aligned: the logits at t score the token at t. Sequences are never split between batches."""
+    """One micro-batch, aligned: the states at t score the token at t. Sequences are never split between batches."""
 
-    student_logits: Tensor  # [B, T, V] carries the gradient
-    teacher_logits: Tensor  # [B, T, V]
+    student: Tensor  # [B, T, H] hidden states; carry the gradient
+    teacher: Tensor  # [B, T, H']
     token: Tensor  # [B, T]
     response: Tensor  # [B, T] bool
     origin: Tensor  # [B, T]
@@ -26,22 +39,97 @@ class ScoredBatch(NamedTuple):
     uniform: Tensor  # [B, T]
 
 
+class Scored(NamedTuple):
+    """The numerator Σ w ℓ of one micro-batch, with gradient, and what was watched."""
+
+    numerator: Tensor
+    stats: Mapping[str, Tensor]  # the estimator's own, each [N]
+    observed: Mapping[str, Tensor]  # the observer's, each [N]
+
+
+class Scorer(NamedTuple):
+    """An estimator applied to batches, `chunk` tokens at a time."""
+
+    estimator: Estimator
+    heads: Heads = Heads()
+    chunk: int | None = None
+    observe: Observe | None = None
+
+    def score(self, batch: ScoredBatch, weight: Tensor | None, progress: float) -> Scored:
+        """Σ w ℓ over the tokens that count."""
+        rows = _Rows.of(self.estimator, batch, weight)
+        notes = _Notes([], [])
+        head = self.heads.student
+        numerator = _InChunks.apply(self, rows, progress, notes, rows.student, head.weight, head.bias)
+        return Scored(numerator, _joined(notes.stats), _joined(notes.observed))
+
+    def weights(self, batches: Sequence[ScoredBatch], progress: float) -> Sequence[Tensor | None]:
+        """What `weigh` makes of the whole global batch, cut back into one piece per micro-batch."""
+        if not self.estimator.signals:
+            return [None] * len(batches)
+        scored = [learnable(self.estimator, batch.response, batch.origin) for batch in batches]
+        lengths = torch.cat([mask.sum(-1) for mask in scored])
+        sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+        position = torch.cat([(mask.cumsum(-1) - 1)[mask] for mask in scored])
+        weight = self.estimator.weigh(
+            Signals(values=self._signals(batches), sequence=sequence, position=position), progress
+        )
+        if weight is None:
+            return [None] * len(batches)
+        dtype = batches[0].student.dtype
+        weight = weight.to(dtype if dtype == torch.float64 else torch.float32)
+        return torch.split(weight, [int(mask.sum()) for mask in scored])
+
+    def denominator(self, batches: Sequence[ScoredBatch], weights: Sequence[Tensor | None]) -> Tensor:
+        """The number of scored tokens, or the sum of what `weigh` gave them."""
+        if self.estimator.denominator == "weights":
+            return torch.stack([weight.sum() for weight in weights if weight is not None]).sum().double()
+        counts = [learnable(self.estimator, batch.response, batch.origin).sum() for batch in batches]
+        return torch.stack(counts).sum().double()
+
+    @torch.no_grad()
+    def _signals(self, batches: Sequence[ScoredBatch]) -> dict[str, Tensor]:
+        names = self.estimator.signals
+        chunks = [
+            {name: getattr(tokens, name) for name in names}
+            for batch in batches
+            for tokens in self._chunks(_Rows.of(self.estimator, batch, None))
+        ]
+        return _joined(chunks)
+
+    def _chunks(self, rows: "_Rows") -> Iterator[TokenBatch]:
+        for part in rows.parts(self.chunk):
+            yield self._tokens(rows, part, self.heads.student.logits(self.heads.student.project(rows.student[part])))
+
+    def _tokens(self, rows: "_Rows", part: slice, student_logits: Tensor) -> TokenBatch:
+        with torch.no_grad():
+            teacher_logits = self.heads.teacher.logits(self.heads.teacher.project(rows.teacher[part]))
+        return TokenBatch(
+            student_logits=student_logits,
+            teacher_logits=teacher_logits,
+            token=rows.token[part],
+            origin=rows.origin[part],
+            behaviour_logp=rows.behaviour_logp[part],
+            uniform=rows.uniform[part],
+            weight=None if rows.weight is None else rows.weight[part],
+        )
+
+
 def batch_loss(
-    estimator: Estimator, batches: Sequence[ScoredBatch], progress: float, chunk: int | None = None
+    estimator: Estimator,
+    batches: Sequence[ScoredBatch],
+    progress: float,
+    chunk: int | None = None,
+    heads: Heads = Heads(),
 ) -> Tensor:
     """The loss of one optimiser step over its micro-batches: Σ w ℓ over all scored tokens / one global denominator.
 
     The result is the same however rows are cut into batches and tokens into chunks of at most `chunk`.
     """
-    weights = _weights(estimator, batches, progress, chunk)
-    numerators, denominator = [], torch.zeros((), dtype=torch.float64)
-    for batch, weight in zip(batches, weights, strict=True):
-        for tokens in _chunks(estimator, batch, weight, chunk):
-            result = estimator.token_loss(tokens, progress)
-            numerators.append(weighted_sum(result.loss, result.weight))
-            counted = result.weight if estimator.denominator == "weights" else None
-            denominator = denominator + (len(tokens.token) if counted is None else counted.detach().sum())
-    return mean_of(numerators, denominator)
+    scorer = Scorer(estimator, heads, chunk)
+    weights = scorer.weights(batches, progress)
+    numerators = [scorer.score(*pair, progress).numerator for pair in zip(batches, weights, strict=True)]
+    return mean_of(numerators, scorer.denominator(batches, weights))
 
 
 def learnable(estimator: Estimator, response: Tensor, origin: Tensor) -> Tensor:
@@ -50,44 +138,105 @@ def learnable(estimator: Estimator, response: Tensor, origin: Tensor) -> Tensor:
     return response & torch.isin(origin, writers)
 
 
-def _weights(
-    estimator: Estimator, batches: Sequence[ScoredBatch], progress: float, chunk: int | None
-) -> Sequence[Tensor | None]:
-    """What `weigh` makes of the whole global batch, cut back into one piece per micro-batch."""
-    if not estimator.signals:
-        return [None] * len(batches)
-    scored = [learnable(estimator, batch.response, batch.origin) for batch in batches]
-    lengths = torch.cat([mask.sum(-1) for mask in scored])
-    sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-    position = torch.cat([(mask.cumsum(-1) - 1)[mask] for mask in scored])
-    signals = Signals(values=_signals(estimator, batches, chunk), sequence=sequence, position=position)
-    weight = estimator.weigh(signals, progress)
-    if weight is None:
-        return [None] * len(batches)
-    dtype = batches[0].student_logits.dtype
-    weight = weight.to(dtype if dtype == torch.float64 else torch.float32)
-    return torch.split(weight, [int(mask.sum()) for mask in scored])
+class _Rows(NamedTuple):
+    """The tokens that count, flat."""
+
+    student: Tensor  # [N, H]
+    teacher: Tensor  # [N, H']
+    token: Tensor  # [N]
+    origin: Tensor  # [N]
+    behaviour_logp: Tensor  # [N]
+    uniform: Tensor  # [N]
+    weight: Tensor | None  # [N]
+
+    @classmethod
+    def of(cls, estimator: Estimator, batch: ScoredBatch, weight: Tensor | None) -> "_Rows":
+        mask = learnable(estimator, batch.response, batch.origin)
+        kept = [field[mask] for field in batch if field is not batch.response]
+        return cls(*kept, weight=weight)
+
+    def parts(self, chunk: int | None) -> Iterator[slice]:
+        """At least one, if an empty one."""
+        size = chunk or max(1, len(self.token))
+        return (slice(start, start + size) for start in range(0, max(1, len(self.token)), size))
 
 
-@torch.no_grad()
-def _signals(estimator: Estimator, batches: Sequence[ScoredBatch], chunk: int | None) -> dict[str, Tensor]:
-    chunks = [tokens for batch in batches for tokens in _chunks(estimator, batch, None, chunk)]
-    return {name: torch.cat([getattr(tokens, name) for tokens in chunks]) for name in estimator.signals}
+class _Notes(NamedTuple):
+    """What was seen on the way, chunk by chunk."""
+
+    stats: list[Mapping[str, Tensor]]
+    observed: list[Mapping[str, Tensor]]
 
 
-def _chunks(estimator: Estimator, batch: ScoredBatch, weight: Tensor | None, chunk: int | None) -> Iterator[TokenBatch]:
-    mask = learnable(estimator, batch.response, batch.origin)
-    rows = [field[mask] for field in batch if field is not batch.response]
-    size = chunk or max(1, len(rows[0]))
-    for start in range(0, max(1, len(rows[0])), size):
-        part = slice(start, start + size)
-        student, teacher, token, origin, behaviour, uniform = (row[part] for row in rows)
-        yield TokenBatch(
-            student_logits=student,
-            teacher_logits=teacher,
-            token=token,
-            origin=origin,
-            behaviour_logp=behaviour,
-            uniform=uniform,
-            weight=None if weight is None else weight[part],
-        )
+class _InChunks(torch.autograd.Function):
+    """Σ w ℓ of all rows; the gradients in hidden states, head weight and bias are made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scorer: Scorer,
+        rows: _Rows,
+        progress: float,
+        notes: "_Notes",
+        hidden: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[4:]
+        gradients = [
+            torch.zeros_like(x) if x is not None and want else None for x, want in zip((hidden, weight, bias), wanted)
+        ]
+        head, total = scorer.heads.student, torch.zeros((), dtype=torch.float64, device=hidden.device)
+        for part in rows.parts(scorer.chunk):
+            projected = head.project(hidden[part]).detach().requires_grad_()
+            with torch.enable_grad():
+                tokens = scorer._tokens(rows, part, head.logits(projected))
+                result = scorer.estimator.token_loss(tokens, progress)
+                value = weighted_sum(result.loss, result.weight)
+            total += value.detach()
+            notes.stats.append({name: values.detach() for name, values in result.stats.items()})
+            notes.observed.append(_observed(scorer, tokens))
+            if any(wanted) and value.requires_grad:
+                (slope,) = torch.autograd.grad(value, projected)
+                _accumulate(gradients, slope, hidden[part], weight, part)
+        ctx.save_for_backward(*gradients)
+        return total.to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = (None if x is None else x * upstream.to(x.dtype) for x in ctx.saved_tensors)
+        return None, None, None, None, *gradients
+
+
+def _accumulate(
+    gradients: list[Tensor | None], slope: Tensor, hidden: Tensor, weight: Tensor | None, part: slice
+) -> None:
+    """Add a chunk's share, from its gradient in the projection."""
+    of_hidden, of_weight, of_bias = gradients
+    if of_hidden is not None:
+        of_hidden[part] = slope if weight is None else slope @ weight
+    if of_weight is not None:
+        of_weight.addmm_(slope.to(of_weight.dtype).T, hidden.to(of_weight.dtype))
+    if of_bias is not None:
+        of_bias += slope.sum(0)
+
+
+def _observed(scorer: Scorer, tokens: TokenBatch) -> Mapping[str, Tensor]:
+    """What the observer makes of the same tokens without gradient."""
+    if scorer.observe is None:
+        return {}
+    plain = TokenBatch(
+        student_logits=tokens.student_logits.detach(),
+        teacher_logits=tokens.teacher_logits,
+        token=tokens.token,
+        origin=tokens.origin,
+        behaviour_logp=tokens.behaviour_logp,
+        uniform=tokens.uniform,
+        weight=tokens.weight,
+    )
+    with torch.no_grad():
+        return scorer.observe(plain)
+
+
+def _joined(chunks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]} if chunks else {}

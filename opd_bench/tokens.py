@@ -41,16 +41,35 @@ class Cost(NamedTuple):
 
 
 class PromptBatch(NamedTuple):
-    """Left-padded prompts."""
+    """Left-padded prompts, and reference answers for those who learn from data."""
 
-    ids: Tensor  # [B, T]
-    mask: Tensor  # [B, T] True on prompt tokens
+    ids: Tensor  # [B, P]
+    mask: Tensor  # [B, P] True on prompt tokens
+    number: Tensor  # [B] number of the problem in its split
+    answer: Tensor  # [B, A] right-padded, with its end token
+    answer_length: Tensor  # [B]
+
+
+class Written(NamedTuple):
+    """Responses, right-padded. An end token that was emitted belongs to its response, none is ever made up."""
+
+    token: Tensor  # [B, T]
+    origin: Tensor  # [B, T]
+    logp: Tensor  # [B, T] log-probability of the token under whatever chose it
+    length: Tensor  # [B]
+    truncated: Tensor  # [B] the length limit, not an end token, ended it
+
+    @property
+    def mask(self) -> Tensor:  # [B, T]
+        """True on response tokens."""
+        return torch.arange(self.token.shape[-1], device=self.token.device) < self.length[:, None]
 
 
 class Rollout(NamedTuple):
     """Prompts with their responses, right-padded, and who wrote what with which probability."""
 
     ids: Tensor  # [B, T]
+    mask: Tensor  # [B, T] True on prompt and response tokens
     response: Tensor  # [B, T] True on response tokens: an emitted end token counts, padding does not
     origin: Tensor  # [B, T] Origin
     behaviour_logp: Tensor  # [B, T] log-probability of the token under the policy that sampled it

@@ -61,8 +61,8 @@ def batch_of(method: Method, lengths: tuple[int, ...] = (6, 3, 5, 1), width: int
     generator = torch.Generator().manual_seed(2)
     writers = torch.tensor(sorted(method.estimator.learns_from))
     return ScoredBatch(
-        student_logits=student.clone().requires_grad_(),
-        teacher_logits=teacher,
+        student=student.clone().requires_grad_(),
+        teacher=teacher,
         token=torch.randint(VOCABULARY, shape, generator=generator),
         response=torch.arange(width) < torch.tensor(lengths)[:, None],
         origin=writers[torch.randint(len(writers), shape, generator=generator)],
@@ -74,13 +74,13 @@ def batch_of(method: Method, lengths: tuple[int, ...] = (6, 3, 5, 1), width: int
 def step(method: Method, batches: list[ScoredBatch], progress: float = 0.7, chunk: int | None = None) -> tuple:
     """The step's loss and its gradient in every batch's logits."""
     loss = batch_loss(method.estimator, batches, progress, chunk)
-    return loss.detach(), torch.autograd.grad(loss, [batch.student_logits for batch in batches])
+    return loss.detach(), torch.autograd.grad(loss, [batch.student for batch in batches])
 
 
 def changed(batch: ScoredBatch, change: Any) -> ScoredBatch:
     """`change` applied to every field; the logits are a new leaf."""
     moved = ScoredBatch(*(change(field.detach()) for field in batch))
-    return moved._replace(student_logits=moved.student_logits.clone().requires_grad_())
+    return moved._replace(student=moved.student.clone().requires_grad_())
 
 
 def close(one: Tensor, other: Tensor) -> None:
@@ -222,10 +222,10 @@ def test_padding_changes_nothing_even_if_it_is_nan(name):
         return rows
 
     wide = changed(batch, padded)
-    noise = wide.student_logits.detach().masked_fill(~wide.response[..., None], torch.nan)
+    noise = wide.student.detach().masked_fill(~wide.response[..., None], torch.nan)
     wide = wide._replace(
-        student_logits=noise.requires_grad_(),
-        teacher_logits=wide.teacher_logits.masked_fill(~wide.response[..., None], torch.nan),
+        student=noise.requires_grad_(),
+        teacher=wide.teacher.masked_fill(~wide.response[..., None], torch.nan),
     )
     loss, (same,) = step(method, [wide])
     close(plain, loss)

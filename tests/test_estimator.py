@@ -31,8 +31,8 @@ class Tabular(pl.LightningModule):
     def training_step(self, token, _):
         shape = (len(token), 4)
         batch = ScoredBatch(
-            student_logits=self.logits.expand(*shape, 7),
-            teacher_logits=self.teacher.expand(*shape, 7),
+            student=self.logits.expand(*shape, 7),
+            teacher=self.teacher.expand(*shape, 7),
             token=token,
             response=torch.ones(shape, dtype=torch.bool),
             origin=torch.full(shape, Origin.STUDENT),

@@ -9,12 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "opd_bench"
 STAIRS = (
-    {"settings", "maths"},
-    {"tokens"},
-    {"rollouts", "estimators"},
+    {"settings", "maths", "reporting"},
+    {"tokens", "tasks"},
+    {"models", "estimators"},
+    {"rollouts"},
     {"scoring", "catalogue"},
     {"enumeration"},
-    {"methods"},
+    {"training"},
+    {"methods", "bench", "report"},
 )
 LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

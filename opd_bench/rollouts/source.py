@@ -5,17 +5,22 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from opd_bench.tokens import Origin, PromptBatch, Rollout
+from opd_bench.rollouts.choices import Choice
+from opd_bench.rollouts.draws import Draws
+from opd_bench.tokens import Origin, PromptBatch, Rollout, Written
 
 
 class Policies(Protocol):
-    """What a source may ask of the outside. Uniforms come in: the same seed and step, the same numbers for all."""
+    """What a source may ask of the outside."""
 
-    def generate(self, prompts: PromptBatch, writer: Origin, uniform: Tensor) -> Rollout:
-        """Continue every prompt until its end token or the length limit, one uniform [B, T] a token."""
+    limit: int
+    """The most tokens of a response."""
 
-    def answers(self, prompts: PromptBatch, writer: Origin) -> Rollout:
-        """Responses that exist already: reference answers (DATA) or the teacher's, generated once and cached."""
+    def write(self, ids: Tensor, mask: Tensor, choice: Choice, uniform: Tensor) -> Written:
+        """Continue left-padded `ids` until an end token or for as many tokens as there are uniforms."""
+
+    def answers(self, prompts: PromptBatch, writer: Origin) -> Written:
+        """Responses that exist already: reference answers (DATA), or the teacher's, sampled once and kept."""
 
 
 @runtime_checkable
@@ -30,5 +35,23 @@ class Source(Protocol):
     def origins(self) -> tuple[Origin, ...]:
         """Who may write response tokens, the main writer first."""
 
-    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, generator: torch.Generator) -> Rollout:
-        """One batch of rollouts. All randomness comes from `generator`."""
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """One batch of rollouts. All randomness comes from `draws`."""
+
+
+def rollout(ids: Tensor, mask: Tensor, written: Written) -> Rollout:
+    """Left-padded prompts with responses behind them."""
+    response = torch.cat([torch.zeros_like(mask), written.mask], -1)
+    blank = torch.zeros_like(ids)
+    return Rollout(
+        ids=torch.cat([ids, written.token], -1) * (response | _padded(mask, response)),
+        mask=_padded(mask, response) | response,
+        response=response,
+        origin=torch.cat([blank, written.origin], -1),
+        behaviour_logp=torch.cat([blank.to(written.logp.dtype), written.logp], -1),
+        truncated=written.truncated,
+    )
+
+
+def _padded(mask: Tensor, like: Tensor) -> Tensor:
+    return torch.cat([mask, torch.zeros_like(like[:, mask.shape[1] :])], -1)

@@ -1,11 +1,17 @@
-"""What every source is set by, one class each. Drawing, as `source.Source` defines it, comes with the engine."""
+"""The sources, one class each: who writes the tokens."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
+from torch import Tensor
+
 from opd_bench.maths.schedules import cosine
+from opd_bench.rollouts.choices import NUMBERS, Alone, Choice, Corrected, Mixed
+from opd_bench.rollouts.draws import Draws
+from opd_bench.rollouts.source import Policies, rollout
 from opd_bench.settings import Count, Settings, Share
-from opd_bench.tokens import Origin
+from opd_bench.tokens import Origin, PromptBatch, Rollout, Written
 
 
 @dataclass(kw_only=True, eq=False)
@@ -14,12 +20,20 @@ class Student(Settings):
 
     origins: ClassVar = (Origin.STUDENT,)
 
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """y ~ p."""
+        return _written_by(Alone(Origin.STUDENT), policies, prompts, draws)
+
 
 @dataclass(kw_only=True, eq=False)
 class Teacher(Settings):
-    """The teacher's answers, sampled once at T = 1 and cached."""
+    """The teacher's answers, sampled once at T = 1 and kept."""
 
     origins: ClassVar = (Origin.TEACHER,)
+
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """y ~ q, the same each time that a prompt comes round."""
+        return rollout(prompts.ids, prompts.mask, policies.answers(prompts, Origin.TEACHER))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,6 +41,10 @@ class Data(Settings):
     """Reference answers."""
 
     origins: ClassVar = (Origin.DATA,)
+
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """As they came with the prompts."""
+        return rollout(prompts.ids, prompts.mask, policies.answers(prompts, Origin.DATA))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,6 +58,12 @@ class Coin(Settings):
     def origins(self) -> tuple[Origin, ...]:
         """The student and the other writer."""
         return Origin.STUDENT, Origin[self.otherwise.upper()]
+
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """One coin for the global batch, so that all processes do the same."""
+        if draws.once("coin") < self.student_share:
+            return _written_by(Alone(Origin.STUDENT), policies, prompts, draws)
+        return rollout(prompts.ids, prompts.mask, policies.answers(prompts, self.origins[1]))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,15 +84,50 @@ class TeacherPrefix(Settings):
         """α at this progress."""
         return cosine(1.0, 0.0, progress)
 
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """First the ordinary rollouts, the same as the plain student's; then the guided ones, of some of the prompts."""
+        rows = len(prompts.ids)
+        own = _write(Alone(Origin.STUDENT), policies, prompts, draws)
+        count = round(self.extra * rows)
+        if count == 0:
+            return rollout(prompts.ids, prompts.mask, own)
+        picked = draws.uniform("guided", rows).argsort()[:count].to(prompts.ids.device)
+        some = PromptBatch(*(field[picked] for field in prompts))
+        guided = self._guided(policies, some, progress, draws.uniform("guided tokens", count, policies.limit, NUMBERS))
+        ids, mask = torch.cat([prompts.ids, some.ids]), torch.cat([prompts.mask, some.mask])
+        return rollout(ids, mask, _stacked(own, guided))
+
+    def _guided(self, policies: Policies, prompts: PromptBatch, progress: float, uniform: Tensor) -> Written:
+        taught = policies.answers(prompts, Origin.TEACHER)
+        head = self.head(taught.length - (~taught.truncated).long(), policies.limit, progress)
+        width = int(head.max())
+        kept = torch.arange(width, device=head.device) < head[:, None]
+        opening = taught._replace(token=taught.token[:, :width] * kept, length=head)
+        ids, mask = _right_aligned(torch.cat([prompts.ids, opening.token], -1), torch.cat([prompts.mask, kept], -1))
+        rest = policies.write(ids, mask, Alone(Origin.STUDENT), uniform)
+        return _continued(opening, rest, policies.limit)
+
+    def head(self, length: Tensor, limit: int, progress: float) -> Tensor:
+        """How many of the teacher's tokens are kept, of answers of these lengths without their end token."""
+        share = self.share(progress)
+        longest = (share * length).floor().long() if self.length == "ratio" else length.clamp_max(int(share * limit))
+        return longest.clamp_max(limit - 1)
+
 
 @dataclass(kw_only=True, eq=False)
 class Interleaved(Settings):
-    """SKD: the student proposes blocks; from the first token outside the teacher's top k the teacher takes over."""
+    """SKD: the student proposes; a token outside the teacher's top k is replaced by one of the teacher's.
+
+    The paper proposes blocks of 5 and drops what follows a rejection: the tokens have the same law, one by one.
+    """
 
     k: Count
-    block: Count
 
     origins: ClassVar = (Origin.STUDENT, Origin.TEACHER)
+
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """`behaviour_logp` is that of the token however it came about."""
+        return _written_by(Corrected(self.k), policies, prompts, draws)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -78,3 +137,57 @@ class Mixture(Settings):
     alpha: Share
 
     origins: ClassVar = (Origin.STUDENT, Origin.TEACHER)
+
+    def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
+        """A token's origin is the model that the mixture's coin fell on."""
+        return _written_by(Mixed(self.alpha), policies, prompts, draws)
+
+
+def _written_by(choice: Choice, policies: Policies, prompts: PromptBatch, draws: Draws) -> Rollout:
+    return rollout(prompts.ids, prompts.mask, _write(choice, policies, prompts, draws))
+
+
+def _write(choice: Choice, policies: Policies, prompts: PromptBatch, draws: Draws) -> Written:
+    """With the same uniforms whatever the choice."""
+    uniform = draws.uniform("tokens", len(prompts.ids), policies.limit, NUMBERS)
+    return policies.write(prompts.ids, prompts.mask, choice, uniform)
+
+
+def _continued(head: Written, rest: Written, limit: int) -> Written:
+    """Row by row, the head's tokens and then the rest's, `limit` together at most."""
+    length = (head.length + rest.length).clamp_max(limit)
+    width = int(length.max())
+    place = torch.arange(width, device=length.device).expand(len(length), -1)
+    first = place < head.length[:, None]
+    later = (place - head.length[:, None]).clamp(0, rest.token.shape[-1] - 1)
+
+    def joined(one: Tensor, other: Tensor) -> Tensor:
+        padded = torch.nn.functional.pad(one, (0, max(0, width - one.shape[-1])))[:, :width]
+        return torch.where(first, padded, other.gather(-1, later))
+
+    cut = head.length + rest.length > limit
+    return Written(
+        token=joined(head.token, rest.token),
+        origin=joined(torch.full_like(head.token, Origin.TEACHER), rest.origin),
+        logp=joined(head.logp, rest.logp),
+        length=length,
+        truncated=rest.truncated | cut,
+    )
+
+
+def _stacked(one: Written, other: Written) -> Written:
+    """The rows of both."""
+    width = max(one.token.shape[-1], other.token.shape[-1])
+    fields = []
+    for pair in zip(one, other, strict=True):
+        wide = [x if x.dim() == 1 else torch.nn.functional.pad(x, (0, width - x.shape[-1])) for x in pair]
+        fields.append(torch.cat(wide))
+    return Written(*fields)
+
+
+def _right_aligned(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Padding moved to the left, order kept, columns without a token dropped."""
+    order = mask.long().argsort(dim=-1, stable=True)
+    ids, mask = ids.gather(-1, order), mask.gather(-1, order)
+    used = mask.any(0)
+    return ids[:, used], mask[:, used]

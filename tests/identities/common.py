@@ -54,8 +54,8 @@ def step(name: str, student: Tensor, teacher: Tensor, progress: float = 0.0, **f
     leaf = student.clone().requires_grad_()
     shape = student.shape[:2]
     batch = ScoredBatch(
-        student_logits=leaf,
-        teacher_logits=teacher,
+        student=leaf,
+        teacher=teacher,
         token=torch.zeros(shape, dtype=torch.long),
         response=torch.ones(shape, dtype=torch.bool),
         origin=torch.full(shape, Origin.STUDENT),

@@ -141,8 +141,8 @@ def test_no_weight_is_no_weight_in_a_step_and_under_enumeration():
     assert exact_moments(Undecided(), student, teacher).mean.abs().max() < 1e-12
     shape = (1, 3)
     batch = ScoredBatch(
-        student_logits=student[None].requires_grad_(),
-        teacher_logits=teacher[None],
+        student=student[None].requires_grad_(),
+        teacher=teacher[None],
         token=torch.zeros(shape, dtype=torch.long),
         response=torch.ones(shape, dtype=torch.bool),
         origin=torch.zeros(shape, dtype=torch.long),

@@ -30,8 +30,8 @@ def one_sequence(table, index, sampled, response=None):
     """A batch of the one sequence, its logits looked up in the table."""
     shape = (1, LENGTH)
     return ScoredBatch(
-        student_logits=table[ROWS[index]][None],
-        teacher_logits=TABLE[1][ROWS[index]][None],
+        student=table[ROWS[index]][None],
+        teacher=TABLE[1][ROWS[index]][None],
         token=TOKENS[index][None],
         response=torch.ones(shape, dtype=torch.bool) if response is None else response,
         origin=torch.full(shape, Origin.STUDENT),

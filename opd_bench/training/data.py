@@ -1,0 +1,50 @@
+"""Problems as batches of prompts, by number: a batch depends on the seed and the step, and on nothing before it."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from opd_bench.models.network import right_aligned
+from opd_bench.tasks.base import Problem, Split, Task
+from opd_bench.tokens import PromptBatch
+
+
+class Problems(NamedTuple):
+    """One split of a task under one seed, tokenised."""
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    split: Split
+    seed: int
+
+    def at(self, index: int) -> Problem:
+        """Problem number `index`."""
+        return self.task.problem(self.split, self.seed, index)
+
+    def batch(self, numbers: list[int]) -> PromptBatch:
+        """These problems, in this order."""
+        problems = [self.at(number) for number in numbers]
+        ids, mask = right_aligned([self._ids(problem.prompt, True) for problem in problems], 0)
+        end = torch.tensor([self.tokenizer.eos_token_id])
+        answers = [torch.cat([self._ids(problem.solution, False), end]) for problem in problems]
+        answer = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True)
+        return PromptBatch(ids, mask, torch.tensor(numbers), answer, torch.tensor([len(row) for row in answers]))
+
+    def _ids(self, text: str, special: bool) -> Tensor:
+        return torch.tensor(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+class PromptStream(IterableDataset[PromptBatch]):
+    """The batches of a run from whatever step it has come to: a resumed run goes on where it was."""
+
+    def __init__(self, problems: Problems, prompts: int, rollouts: int, steps: int, start: Callable[[], int]):
+        self.problems, self.prompts, self.rollouts, self.steps, self.start = problems, prompts, rollouts, steps, start
+
+    def __iter__(self) -> Iterator[PromptBatch]:
+        for step in range(self.start(), self.steps):
+            first = step * self.prompts
+            yield self.problems.batch([n for n in range(first, first + self.prompts) for _ in range(self.rollouts)])

@@ -1,0 +1,207 @@
+"""One optimiser step: rollouts, both models' states at the response tokens, one loss, one update."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from opd_bench.catalogue import Method
+from opd_bench.models.network import Network
+from opd_bench.rollouts.draws import Draws
+from opd_bench.rollouts.policies import Writers
+from opd_bench.scoring import Heads, Scored, ScoredBatch, Scorer
+from opd_bench.tokens import Origin, PromptBatch, Rollout
+from opd_bench.training.data import Problems, PromptStream
+from opd_bench.training.health import of_sequences, of_tokens
+from opd_bench.training.plan import Plan
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient is not a finite number."""
+
+
+class Seen(NamedTuple):
+    """What a step's loss was made of, for callbacks."""
+
+    scorer: Scorer
+    batches: list[ScoredBatch]
+    scored: list[Scored]
+
+    def means(self, kind: Literal["stats", "observed"]) -> dict[str, float]:
+        """Over all scored tokens."""
+        parts = [getattr(scored, kind) for scored in self.scored]
+        return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
+
+
+class Distillation(pl.LightningModule):
+    """A student, its frozen teacher and the method between them.
+
+    The teacher and the rest of what must not be trained, sharded or saved are kept where Lightning does not look for
+    modules: in `_writers`.
+    """
+
+    def __init__(
+        self, student: PreTrainedModel, teacher: Network, method: Method, plan: Plan, problems: Problems, seed: int
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.student = student
+        self.estimator, self.source = method
+        self.plan, self.seed = plan, seed
+        self.problems = problems
+        self._networks = {Origin.STUDENT: Network(student), Origin.TEACHER: teacher}
+        self.writers = Writers(self._networks, plan.response_limit, [problems.tokenizer.eos_token_id], seed)
+        self.rollout: Rollout | None = None
+        self.numbers: Tensor | None = None
+        self.seen: Seen | None = None
+        self.metrics: dict[str, float] = {}
+        self.seconds = dict.fromkeys(("rollout", "teacher", "student", "loss", "optimiser"), 0.0)
+
+    # ---------------------------------------------------------------- what Lightning asks for
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """The estimator rides along; nothing of it depends on that."""
+        return [self.estimator]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, its learning rate set by hand at every step."""
+        plan = self.plan
+        return torch.optim.AdamW(
+            self.student.parameters(),
+            lr=plan.learning_rate,
+            betas=(plan.beta1, plan.beta2),
+            weight_decay=plan.weight_decay,
+        )
+
+    def train_dataloader(self) -> DataLoader[PromptBatch]:
+        """Prompts from the step that the run has come to."""
+        plan = self.plan
+        stream = PromptStream(self.problems, plan.prompts, plan.rollouts, plan.steps, lambda: self.global_step)
+        return DataLoader(stream, batch_size=None)
+
+    def on_fit_start(self) -> None:
+        """The teacher goes where the student is."""
+        self.teacher.model.to(self.device)  # type: ignore[arg-type]
+
+    # ---------------------------------------------------------------- a step
+
+    @property
+    def pupil(self) -> Network:
+        """The student as a network."""
+        return self._networks[Origin.STUDENT]
+
+    @property
+    def teacher(self) -> Network:
+        """The frozen teacher."""
+        return self._networks[Origin.TEACHER]
+
+    @property
+    def progress(self) -> float:
+        """The share of optimiser steps done."""
+        return self.global_step / self.plan.steps
+
+    def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Roll out, before the step proper: a sharded student may not be read inside of it."""
+        torch.manual_seed(int(self.draws.once("dropout") * 2**31))
+        with self._timed("rollout"):
+            self.rollout, self.numbers = self.source.draw(self.writers, batch, self.progress, self.draws), batch.number
+
+    def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """One loss over the whole batch, in micro-batches, and one update."""
+        assert self.rollout is not None
+        optimiser, plan, progress = self.optimizers(), self.plan, self.progress
+        for group in optimiser.param_groups:  # type: ignore[union-attr]
+            group["lr"] = plan.learning_rate * plan.learning_rate_at(self.global_step)
+        loss = self._backward(self.rollout, progress)
+        with self._timed("optimiser"):
+            norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), plan.clip or torch.inf)
+            self._check(loss, norm)
+            self.metrics = self._metrics(loss, norm)
+            optimiser.step()  # type: ignore[union-attr]
+            optimiser.zero_grad()  # type: ignore[union-attr]
+
+    def _backward(self, rollout: Rollout, progress: float) -> Tensor:
+        """Gradients of Σ w ℓ / denominator over all micro-batches; the value of that."""
+        scorer = Scorer(self.estimator, Heads(self.pupil.head, self.teacher.head), self.plan.chunk, of_tokens)
+        batches = self._batches(rollout)
+        with self._timed("loss"):
+            weights = scorer.weights(batches, progress)
+            denominator = scorer.denominator(batches, weights).clamp_min(torch.finfo(torch.float64).tiny)
+        seen = Seen(scorer, [], [])
+        for batch, weight, part in zip(batches, weights, self._parts(rollout), strict=True):
+            with self._timed("student"):
+                states = batch.student if len(batches) == 1 else self._states(self.pupil, part, grad=True)
+            with self._timed("loss"):
+                scored = scorer.score(batch._replace(student=states), weight, progress)
+                loss = scored.numerator / denominator.to(states.dtype)
+            with self._timed("student"):
+                self.manual_backward(loss)
+            seen.batches.append(batch._replace(student=states.detach()))
+            seen.scored.append(scored)
+        self.seen = seen
+        return torch.stack([scored.numerator.detach() for scored in seen.scored]).sum() / denominator
+
+    def _batches(self, rollout: Rollout) -> list[ScoredBatch]:
+        """Every micro-batch, aligned: what is at t scores the token at t + 1.
+
+        A single one has the student's states with gradient. Of several, each is computed when its turn comes, and
+        beforehand only if `weigh` must see them all.
+        """
+        parts, place = self._parts(rollout), (rollout.response.long().cumsum(-1) - 1).clamp_min(0)
+        numbers = self.draws.uniform("estimator", len(rollout.ids), self.plan.response_limit)
+        uniforms = numbers.to(place.device).gather(-1, place).split(len(parts[0].ids))
+        result = []
+        for part, uniform in zip(parts, uniforms, strict=True):
+            with self._timed("teacher"):
+                teacher = self._states(self.teacher, part)
+            with self._timed("student"):
+                first = len(parts) == 1 or self.estimator.signals
+                student = self._states(self.pupil, part, grad=len(parts) == 1) if first else teacher[..., :0]
+            fields = (part.ids, part.response, part.origin, part.behaviour_logp, uniform)
+            result.append(ScoredBatch(student, teacher, *(field[:, 1:] for field in fields)))
+        return result
+
+    def _parts(self, rollout: Rollout) -> list[Rollout]:
+        size = -(-len(rollout.ids) // self.plan.micro_batches)
+        pieces = zip(*(field.split(size) for field in rollout), strict=True)
+        return [Rollout(*piece) for piece in pieces]
+
+    @staticmethod
+    def _states(network: Network, part: Rollout, grad: bool = False) -> Tensor:
+        with torch.set_grad_enabled(grad):
+            return network.hidden(part.ids, part.mask)[:, :-1]
+
+    # ---------------------------------------------------------------- what is told
+
+    def _check(self, loss: Tensor, norm: Tensor) -> None:
+        for name, value in (("loss", loss), ("gradient norm", norm)):
+            if not torch.isfinite(value):
+                raise Diverged(f"{name} is {float(value)} at step {self.global_step}")
+
+    def _metrics(self, loss: Tensor, norm: Tensor) -> dict[str, float]:
+        assert self.rollout is not None
+        assert self.seen is not None
+        return {
+            "train/loss": float(loss),
+            "grad/norm": float(norm),
+            **{f"train/{name}": mean for name, mean in self.seen.means("observed").items()},
+            **{f"train/{name}": value for name, value in of_sequences(self.rollout).items()},
+            **{f"estimator/{name}": mean for name, mean in self.seen.means("stats").items()},
+        }
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[phase] += perf_counter() - start
+
+    @property
+    def draws(self) -> Draws:
+        """This step's randomness."""
+        return Draws(self.seed, self.global_step)
