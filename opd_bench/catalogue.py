@@ -1,33 +1,30 @@
 """Methods by name: conf/method/NAME.yaml says which estimator and which source."""
 
+from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from opd_bench.configs import conf_dir, known, listed, names, near
 from opd_bench.estimators.base import Estimator
+from opd_bench.rollouts.source import Source
 from opd_bench.settings import Settings
+
+__all__ = ["Method", "conf_dir", "load_method", "made", "made_method", "method_names"]
 
 
 class Method(NamedTuple):
     """What to learn from each token, and who writes the tokens."""
 
     estimator: Estimator
-    source: Any
-
-
-def conf_dir() -> Path:
-    """The configuration folder: inside an installed package, or beside it in a checkout."""
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
+    source: Source
 
 
 def method_names() -> list[str]:
     """Every METHOD that has a YAML."""
-    return sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
+    return names("method")
 
 
 def load_method(name: str, **overrides: Any) -> Method:
@@ -35,50 +32,39 @@ def load_method(name: str, **overrides: Any) -> Method:
 
     A field goes to whichever of the two has it: `load_method("tropd", k=8, extra=0.0)`.
     """
-    config = OmegaConf.to_container(OmegaConf.load(_path(name)))
+    path = name if name.endswith((".yaml", ".yml")) else known("method", name)
+    config: Any = OmegaConf.to_container(OmegaConf.load(path))
     if not isinstance(config, dict) or set(config) != {"estimator", "source"}:
-        raise ValueError(f"{_path(name)} must have exactly the keys estimator and source")
+        raise ValueError(f"{path} must have exactly the keys estimator and source")
     unclaimed = dict(overrides)
-    parts = []
-    for part in ("estimator", "source"):
-        settings = dict(config[part])
-        target = get_class(settings.pop("_target_"))
-        known = _names(target)
-        parts.append(_made(target, settings | {key: unclaimed.pop(key) for key in overrides if key in known}))
+    for part in config.values():
+        part |= {field: unclaimed.pop(field) for field in overrides if field in part and field != "_target_"}
     if unclaimed:
-        known = [field for part in parts for field in part.settings()]
+        fields_known = [field for part in config.values() for field in part if field != "_target_"]
         field = next(iter(unclaimed))
-        raise ValueError(f"method {name} has no field {field!r}{_near(field, known)}; it has {_listed(known)}")
-    estimator, source = parts
+        raise ValueError(
+            f"method {name} has no field {field!r}{near(field, fields_known)}; it has {listed(fields_known)}"
+        )
+    return made_method(config)
+
+
+def made_method(config: Mapping[str, Any]) -> Method:
+    """From the configuration's two parts."""
+    estimator, source = made(config["estimator"]), made(config["source"])
     if not isinstance(estimator, Estimator):
-        raise TypeError(f"{_path(name)} names {type(estimator).__name__} as its estimator, which is not an Estimator")
+        raise TypeError(f"{type(estimator).__name__} is named as an estimator and is not an Estimator")
+    if not isinstance(source, Source):
+        raise TypeError(f"{type(source).__name__} is named as a source and is not a Source")
     return Method(estimator, source)
 
 
-def _path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    if name not in (names := method_names()):
-        raise ValueError(f"no method {name!r}{_near(name, names)}; there are {_listed(names)}")
-    return conf_dir() / "method" / f"{name}.yaml"
-
-
-def _made(target: type[Settings], settings: dict[str, Any]) -> Settings:
-    known = _names(target)
-    if wrong := sorted(set(settings) ^ set(known)):
+def made(config: Mapping[str, Any]) -> Any:
+    """Whatever `_target_` names, with the fields beside it: all of its fields, and no others."""
+    settings = dict(config)
+    target: type[Settings] = get_class(settings.pop("_target_"))
+    expected = [field.name for field in fields(target)]
+    if wrong := sorted(set(settings) ^ set(expected)):
         problem = "has no field" if wrong[0] in settings else "needs a value for field"
-        raise ValueError(f"{target.__name__} {problem} {wrong[0]!r}; its YAML must list {_listed(known)}")
+        suggestion = near(wrong[0], expected) if wrong[0] in settings else ""
+        raise ValueError(f"{target.__name__} {problem} {wrong[0]!r}{suggestion}; its YAML must list {listed(expected)}")
     return target(**settings)
-
-
-def _names(target: type[Settings]) -> list[str]:
-    return [field.name for field in fields(target)]
-
-
-def _near(word: str, words: list[str]) -> str:
-    matches = get_close_matches(word, words, n=3, cutoff=0.5)
-    return f", did you mean {' or '.join(matches)}?" if matches else ""
-
-
-def _listed(words: list[str]) -> str:
-    return ", ".join(words) or "none"

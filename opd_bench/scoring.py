@@ -27,6 +27,9 @@ class Heads(NamedTuple):
     teacher: Head = Head()
 
 
+LOGITS = Heads()
+
+
 class ScoredBatch(NamedTuple):
     """One micro-batch, aligned: the states at t score the token at t. Sequences are never split between batches."""
 
@@ -51,7 +54,7 @@ class Scorer(NamedTuple):
     """An estimator applied to batches, `chunk` tokens at a time."""
 
     estimator: Estimator
-    heads: Heads = Heads()
+    heads: Heads = LOGITS
     chunk: int | None = None
     observe: Observe | None = None
 
@@ -60,7 +63,8 @@ class Scorer(NamedTuple):
         rows = _Rows.of(self.estimator, batch, weight)
         notes = _Notes([], [])
         head = self.heads.student
-        numerator = _InChunks.apply(self, rows, progress, notes, rows.student, head.weight, head.bias)
+        apply: Callable[..., Tensor] = _InChunks.apply
+        numerator = apply(self, rows, progress, notes, rows.student, head.weight, head.bias)
         return Scored(numerator, _joined(notes.stats), _joined(notes.observed))
 
     def weights(self, batches: Sequence[ScoredBatch], progress: float) -> Sequence[Tensor | None]:
@@ -120,7 +124,7 @@ def batch_loss(
     batches: Sequence[ScoredBatch],
     progress: float,
     chunk: int | None = None,
-    heads: Heads = Heads(),
+    heads: Heads = LOGITS,
 ) -> Tensor:
     """The loss of one optimiser step over its micro-batches: Σ w ℓ over all scored tokens / one global denominator.
 
@@ -152,8 +156,15 @@ class _Rows(NamedTuple):
     @classmethod
     def of(cls, estimator: Estimator, batch: ScoredBatch, weight: Tensor | None) -> "_Rows":
         mask = learnable(estimator, batch.response, batch.origin)
-        kept = [field[mask] for field in batch if field is not batch.response]
-        return cls(*kept, weight=weight)
+        return cls(
+            student=batch.student[mask],
+            teacher=batch.teacher[mask],
+            token=batch.token[mask],
+            origin=batch.origin[mask],
+            behaviour_logp=batch.behaviour_logp[mask],
+            uniform=batch.uniform[mask],
+            weight=weight,
+        )
 
     def parts(self, chunk: int | None) -> Iterator[slice]:
         """At least one, if an empty one."""
@@ -182,10 +193,8 @@ class _InChunks(torch.autograd.Function):
         weight: Tensor | None,
         bias: Tensor | None,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[4:]
-        gradients = [
-            torch.zeros_like(x) if x is not None and want else None for x, want in zip((hidden, weight, bias), wanted)
-        ]
+        given, needed = (hidden, weight, bias), ctx.needs_input_grad[4:]
+        gradients = [_sum_like(value) if need else None for value, need in zip(given, needed, strict=True)]
         head, total = scorer.heads.student, torch.zeros((), dtype=torch.float64, device=hidden.device)
         for part in rows.parts(scorer.chunk):
             projected = head.project(hidden[part]).detach().requires_grad_()
@@ -196,16 +205,25 @@ class _InChunks(torch.autograd.Function):
             total += value.detach()
             notes.stats.append({name: values.detach() for name, values in result.stats.items()})
             notes.observed.append(_observed(scorer, tokens))
-            if any(wanted) and value.requires_grad:
+            if any(sums is not None for sums in gradients) and value.requires_grad:
                 (slope,) = torch.autograd.grad(value, projected)
                 _accumulate(gradients, slope, hidden[part], weight, part)
         ctx.save_for_backward(*gradients)
+        ctx.dtypes = [None if value is None else value.dtype for value in given]
         return total.to(value.dtype)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = (None if x is None else x * upstream.to(x.dtype) for x in ctx.saved_tensors)
+        sums = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        gradients = (None if x is None else (x * upstream.to(x.dtype)).to(dtype) for x, dtype in sums)
         return None, None, None, None, *gradients
+
+
+def _sum_like(value: Tensor | None) -> Tensor | None:
+    """Zeros to add to: many chunks add up in float32 at least."""
+    if value is None:
+        return None
+    return torch.zeros_like(value, dtype=torch.float64 if value.dtype == torch.float64 else torch.float32)
 
 
 def _accumulate(

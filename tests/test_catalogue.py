@@ -48,7 +48,7 @@ STUDENT = "\nsource: {_target_: opd_bench.rollouts.sources.Student}"
         ),
         (
             "estimator: {_target_: opd_bench.rollouts.sources.Data}" + STUDENT,
-            "names Data as its estimator",
+            "Data is named as an estimator",
         ),
     ],
 )

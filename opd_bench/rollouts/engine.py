@@ -91,7 +91,14 @@ def evaluating(models: Sequence[PreTrainedModel]) -> Iterator[None]:
 
 def ignored_settings(model: PreTrainedModel) -> dict[str, object]:
     """What the model's own generation_config would have changed in sampling, and does not."""
-    neutral: dict[str, object] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0}
+    neutral: dict[str, object] = {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "typical_p": 1.0,
+        "repetition_penalty": 1.0,
+    }
     neutral |= {"no_repeat_ngram_size": 0, "min_new_tokens": 0, "suppress_tokens": None, "forced_eos_token_id": None}
     config = model.generation_config
     given = {name: getattr(config, name, None) for name in neutral} if config is not None else {}

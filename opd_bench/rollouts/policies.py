@@ -29,7 +29,7 @@ class Writers:
         return write(self.networks, ids, mask, choice, uniform, self.end)
 
     def answers(self, prompts: PromptBatch, writer: Origin) -> Written:
-        """Reference answers, or the teacher's: a prompt's answer depends on the prompt and the seed, not on the step."""
+        """Reference answers, or the teacher's, which depend on the prompt and the seed and not on the step."""
         if writer == Origin.DATA:
             return self._references(prompts)
         keys = [ids[mask].cpu().numpy().tobytes() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]

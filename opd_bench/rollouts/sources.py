@@ -85,7 +85,7 @@ class TeacherPrefix(Settings):
         return cosine(1.0, 0.0, progress)
 
     def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
-        """First the ordinary rollouts, the same as the plain student's; then the guided ones, of some of the prompts."""
+        """First the ordinary rollouts, the same as the plain student's, then guided ones of some prompts."""
         rows = len(prompts.ids)
         own = _write(Alone(Origin.STUDENT), policies, prompts, draws)
         count = round(self.extra * rows)

@@ -30,12 +30,22 @@ THINGS = (
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 CONNECTORS = "So Then Now Next Therefore Thus".split()
 PHRASES = {
-    "+": ("{name} buys {n} more .", "{name} finds {n} {things} .", "{name} takes {n} {things} home .", "{name} gets {n} from {friend} ."),
-    "-": ("{name} eats {n} .", "{name} loses {n} {things} .", "{name} gives {friend} {n} {things} .", "{name} sells {n} at the shop ."),
+    "+": (
+        "{name} buys {n} more .",
+        "{name} finds {n} {things} .",
+        "{name} takes {n} {things} home .",
+        "{name} gets {n} from {friend} .",
+    ),
+    "-": (
+        "{name} eats {n} .",
+        "{name} loses {n} {things} .",
+        "{name} gives {friend} {n} {things} .",
+        "{name} sells {n} at the shop .",
+    ),
     "*2": ("{name} doubles the {things} .",),
     "*3": ("{name} triples the {things} .",),
     "/2": ("{name} halves the {things} .",),
-}  # fmt: skip
+}
 DISTRACTORS = ("{friend} has {n} {others} .", "It is {day} .", "{name} also has {n} {others} .")
 ANSWER = re.compile(r"#### (\d+)")
 SHARES: dict[Split, range] = {"train": range(80), "validation": range(80, 90), "test": range(90, 100)}

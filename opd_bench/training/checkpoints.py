@@ -29,7 +29,7 @@ def keeper(folder: Path, every: int) -> ModelCheckpoint:
     """The two newest, one every `every` steps."""
     return ModelCheckpoint(
         dirpath=folder,
-        filename="{step:06d}",
+        filename="step{step:06d}",
         auto_insert_metric_name=False,
         monitor="step",
         mode="max",

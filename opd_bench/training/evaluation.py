@@ -104,7 +104,11 @@ def verdicts(problems: Problems, numbers: Tensor, written: Written) -> Iterator[
 
 def _metrics(samples: int) -> MetricCollection:
     means = ("greedy", "sampled", "formatted", "truncated", "length")
-    return MetricCollection(dict[str, Metric | MetricCollection]({name: MeanMetric() for name in means} | {f"pass@{samples}": PassAtK(samples)}))
+    return MetricCollection(
+        dict[str, Metric | MetricCollection](
+            {name: MeanMetric() for name in means} | {f"pass@{samples}": PassAtK(samples)}
+        )
+    )
 
 
 def _update(metrics: MetricCollection, row: list[Response]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from opd_bench.tokens import Rollout, TokenBatch
+from opd_bench.tokens import Origin, Rollout, TokenBatch
 
 OVERLAP = 8
 """How many of each model's likeliest tokens are compared."""
@@ -26,8 +26,10 @@ def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
 
 
 def of_sequences(rollout: Rollout) -> dict[str, float]:
-    """Mean length, the share that was cut off, and how well responses compress: 1 is no repetition."""
+    """Tokens by writer, mean length, the share cut off, and how well the responses compress."""
+    written = rollout.origin[rollout.response]
     return {
+        **{f"tokens_{writer.name.lower()}": float((written == writer).sum()) for writer in Origin},
         "length": float(rollout.response.sum(-1).double().mean()),
         "truncated": float(rollout.truncated.double().mean()),
         "repetition": repetition(rollout.ids[rollout.response]),

@@ -22,7 +22,7 @@ from opd_bench.training.health import of_sequences, of_tokens
 from opd_bench.training.plan import Plan
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """A loss or a gradient is not a finite number."""
 
 
@@ -51,7 +51,7 @@ class Distillation(pl.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.student = student
+        self.student = student.train()
         self.estimator, self.source = method
         self.plan, self.seed = plan, seed
         self.problems = problems
@@ -88,6 +88,14 @@ class Distillation(pl.LightningModule):
     def on_fit_start(self) -> None:
         """The teacher goes where the student is."""
         self.teacher.model.to(self.device)  # type: ignore[arg-type]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Time spent so far; all else is in the weights, the optimiser and the callbacks."""
+        checkpoint["seconds"] = dict(self.seconds)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As saved."""
+        self.seconds = dict(checkpoint["seconds"])
 
     # ---------------------------------------------------------------- a step
 
@@ -182,7 +190,7 @@ class Distillation(pl.LightningModule):
     def _check(self, loss: Tensor, norm: Tensor) -> None:
         for name, value in (("loss", loss), ("gradient norm", norm)):
             if not torch.isfinite(value):
-                raise Diverged(f"{name} is {float(value)} at step {self.global_step}")
+                raise DivergedError(f"{name} is {float(value)} at step {self.global_step}")
 
     def _metrics(self, loss: Tensor, norm: Tensor) -> dict[str, float]:
         assert self.rollout is not None

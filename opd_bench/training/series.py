@@ -25,6 +25,11 @@ class Series(pl.Callback):
         """The values of one figure, from the steps that have it."""
         return [row[name] for row in self.rows if name in row]
 
+    def columns(self) -> dict[str, list[float | None]]:
+        """Every figure, one value a step."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: [row.get(name) for row in self.rows] for name in names}
+
     def state_dict(self) -> dict[str, Any]:
         """All rows."""
         return {"rows": self.rows}

@@ -1,0 +1,56 @@
+"""One run, or with -m many: python -m opd_bench.bench --help."""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from opd_bench.configs import conf_dir, groups, known
+
+NOISE = (".*LeafSpec.*", ".*does not have many workers.*", ".*manual optimization and every_n_train_steps.*")
+"""Warnings of libraries about what is meant to be so."""
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="bench")
+def bench(config: DictConfig) -> None:
+    """Perform the run that the configuration describes, unless it is done already."""
+    from opd_bench.training.closing import closing  # what follows takes seconds to import, --help must not
+    from opd_bench.training.run import Run
+
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    console = Console()
+    many = HydraConfig.get().mode == RunMode.MULTIRUN
+    run = Run(resolved, console, bar=not many)
+    record = run.record()
+    done = record is not None
+    if record is None:
+        record = run.perform()
+    closing(console, run, record, brief=many, done=done)
+    if record["status"] != "finished" and not many:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Names that don't exist are refused before anything else, with suggestions."""
+    try:
+        for argument in sys.argv[1:]:
+            group, equals, choices = argument.partition("=")
+            if equals and group in groups() and choices != "null":
+                for choice in choices.split(","):
+                    known(group, choice)
+        bench()
+    except (ValueError, TypeError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Where the configuration is and what it offers, by name."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed package, or beside it in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def names(group: str) -> list[str]:
+    """Every choice of a group: one per YAML."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """What there is to choose."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def near(word: str, words: list[str]) -> str:
+    """ ", did you mean …?", or nothing."""
+    matches = get_close_matches(word, words, n=3, cutoff=0.5)
+    return f", did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def listed(words: list[str]) -> str:
+    """With commas."""
+    return ", ".join(words) or "none"
+
+
+def known(group: str, name: str) -> Path:
+    """The YAML of a choice, or an error that suggests others."""
+    if name not in (choices := names(group)):
+        raise ValueError(f"no {group} {name!r}{near(name, choices)}; there are {listed(choices)}")
+    return conf_dir() / group / f"{name}.yaml"

@@ -1,0 +1,62 @@
+"""What is said at the end of a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from opd_bench.training.run import Run
+
+
+def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, done: bool) -> None:
+    """A line of a sweep, or a table."""
+    after = record["evaluation"]["after"] or {}
+    title = f"{record['method']['name']} on {record['protocol']['name']}, seed {record['seed']}"
+    outcome = record["status"] + (f": {record['reason']}" if record["reason"] else "")
+    if brief:
+        figures = f"sampled {after['sampled']:.1%}, greedy {after['greedy']:.1%}" if after else outcome
+        console.print(f"{title}: {figures}{' (done before)' if done else ''}", highlight=False, markup=False)
+        return
+    console.print(_table(title, outcome, record))
+    console.print(f"record  {run.folder / 'record.json'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"curves  tensorboard --logdir {run.folder / 'tensorboard'}", highlight=False, markup=False, soft_wrap=True
+    )
+    if done:
+        console.print("This very run was finished before; ARGS=again=true runs it anew.")
+    other = "opd" if record["method"]["name"] != "opd" else "vopd"
+    console.print(f"next    make bench METHOD={other}, then make leaderboard")
+
+
+def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
+    table = Table(title=title, caption=outcome, box=box.SIMPLE_HEAD)
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="right" if column else "left")
+    before, after = (record["evaluation"][when] or {} for when in ("before", "after"))
+    for name in before:
+        table.add_row(name, *(_figure(name, side.get(name)) for side in (before, after)))
+    training = record["training"]
+    kl, norm, gradient = training["reverse_kl"], training["gradient_norm"], training["gradient"]
+    table.add_section()
+    table.add_row("reverse KL, nats a token", _number(kl.get("first")), _number(kl.get("last")))
+    table.add_row("solved rollouts, mean of all steps", "", _figure("", training["auc"]))
+    table.add_row("gradient norm: median, largest", _number(norm.get("median")), _number(norm.get("max")))
+    table.add_row(
+        "logit gradient: variance, bias", _number(gradient.get("relative_variance")), _number(gradient.get("bias"))
+    )
+    table.add_section()
+    for phase, seconds in record["timing"]["seconds"].items():
+        table.add_row(f"seconds, {phase}", "", f"{seconds:.1f}")
+    return table
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "—"
+    return f"{value:.1f}" if name == "length" else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:.3g}"

@@ -1,0 +1,187 @@
+"""A run from its configuration to its record: whatever happens in between, there is one, or the run can go on."""
+
+import hashlib
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+
+from opd_bench.catalogue import Method, made, made_method
+from opd_bench.models.load import causal_lm, digest, tokenizer
+from opd_bench.models.network import Network, frozen
+from opd_bench.reporting.record import Record, RecordError, read_record, write_record
+from opd_bench.tasks.base import Task
+from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
+from opd_bench.training.data import Problems
+from opd_bench.training.evaluation import Judge
+from opd_bench.training.module import Distillation, DivergedError
+from opd_bench.training.moments import GradientMoments
+from opd_bench.training.plan import Evaluation, Plan, Watch
+from opd_bench.training.progress import ProgressBar
+from opd_bench.training.series import Series
+from opd_bench.training.summary import summary
+
+FINAL = ("finished", "diverged")
+"""Outcomes that another try would only repeat."""
+
+
+@dataclass(eq=False)
+class Run:
+    """One configuration, resolved."""
+
+    config: Mapping[str, Any]
+    console: Console
+    bar: bool
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.method: Method = made_method(config["method"])
+        self.task: Task = made(config["task"])
+        self.plan: Plan = made(config["plan"])
+        self.evaluation: Evaluation = made(config["evaluation"])
+        self.watch: Watch = made(config["watch"])
+        self.seed: int = config["seed"]
+        starts = config["models"]["starts"]
+        self.start: str = starts[self.seed % len(starts)]
+        same = {key: config[key] for key in ("task", "models", "plan", "evaluation")}
+        self.protocol = {
+            "name": f"{self.task.name}-{config['protocol']}",
+            "digest": _digest([same, self.task.version]),
+        }
+        self.folder = (
+            Path(config["results"])
+            / f"{self.protocol['name']}-{self.protocol['digest']}"
+            / f"{config['name']}-{_digest(config['method'])}"
+            / f"seed-{self.seed}"
+        )
+
+    def record(self) -> Record | None:
+        """What an earlier try left for good."""
+        path = self.folder / "record.json"
+        if self.config["again"] or not path.exists():
+            return None
+        found = read_record(path)
+        return found if found["status"] in FINAL else None
+
+    def perform(self) -> Record:
+        """Train, judge, record. A failure is a record too; an interruption is not, and the same command goes on."""
+        self._prepare_folder()
+        started = time.time()
+        parts = self._parts()
+        status, reason = "finished", ""
+        try:
+            self._fit(parts)
+        except DivergedError as error:
+            status, reason = "diverged", str(error)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            status, reason = "out of memory", str(error)
+        except Exception as error:
+            status, reason = "failed", f"{type(error).__name__}: {error}"
+            (self.folder / "error.txt").write_text(traceback.format_exc())
+        content = summary(self, parts, status, reason, time.time() - started)
+        self._log_outcome(parts, content)
+        return self._write(content)
+
+    # ---------------------------------------------------------------- steps of that
+
+    def _prepare_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self.config, indent=1)
+            (self.folder / "config.json").write_text(text)
+        except OSError as error:
+            raise RecordError(
+                f"{self.folder} can't be written: {error}. Choose another place with results=FOLDER"
+            ) from error
+        if self.config["again"]:
+            for path in [*self.folder.glob("checkpoints/*"), *self.folder.glob("tensorboard/*")]:
+                path.unlink()
+
+    def _parts(self) -> "Parts":
+        torch.set_num_threads(self.config["trainer"]["threads"])
+        words = tokenizer(self.start)
+        teacher = Network(frozen(causal_lm(self.config["models"]["teacher"])), self.config["models"]["teacher_scale"])
+        train = Problems(self.task, words, "train", self.seed)
+        test = Problems(self.task, words, "test", self.evaluation.seed)
+        student = causal_lm(self.start)
+        weights = {
+            "student": {"name": self.start, "digest": digest(student)},
+            "teacher": {"name": self.config["models"]["teacher"], "digest": digest(teacher.model)},
+        }
+        module = Distillation(student, teacher, self.method, self.plan, train, self.seed)
+        judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
+        moments = GradientMoments(self.watch.moments_every, self.watch.prefixes)
+        return Parts(module, judge, moments, Series(), weights)
+
+    def _fit(self, parts: "Parts") -> None:
+        checkpoint = newest(self.folder / "checkpoints")
+        trainer = pl.Trainer(
+            **{key: self.config["trainer"][key] for key in ("accelerator", "devices", "precision")},
+            max_steps=self.plan.steps,
+            callbacks=[*parts.callbacks, *self._extras()],
+            logger=TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=_step_of(checkpoint)),
+            plugins=[WholeCheckpointIO()],
+            default_root_dir=self.folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=self.watch.checkpoint_every > 0,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
+        )
+        trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
+
+    def _extras(self) -> list[pl.Callback]:
+        title = f"{self.config['name']} on {self.protocol['name']}, seed {self.seed}"
+        bars: list[pl.Callback] = [ProgressBar(self.console, title)] if self.bar else []
+        every = self.watch.checkpoint_every
+        return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
+
+    def _log_outcome(self, parts: "Parts", content: Mapping[str, Any]) -> None:
+        """The final figures beside the settings, for TensorBoard's own table."""
+        logger = TensorBoardLogger(self.folder, name=None, version="tensorboard")
+        after = content["evaluation"]["after"] or {}
+        settings = {"method": self.config["name"], "seed": self.seed, "protocol": self.protocol["name"]}
+        logger.log_hyperparams(settings, {f"final/{name}": value for name, value in after.items()})
+        logger.finalize("success")
+
+    def _write(self, content: Mapping[str, Any]) -> Record:
+        try:
+            return read_record(write_record(self.folder, content))
+        except RecordError as error:
+            spare = Path(tempfile.mkdtemp(prefix="opd_bench-"))
+            kept = write_record(spare, content)
+            raise RecordError(f"{error}\nThe record is safe in {kept}; the same command writes it again.") from error
+
+
+@dataclass(eq=False)
+class Parts:
+    """What a run is made of, once it is made."""
+
+    module: Distillation
+    judge: Judge
+    moments: GradientMoments
+    series: Series
+    weights: dict[str, dict[str, str]]
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        """In the order in which they see a step."""
+        return [self.moments, self.judge, self.series]
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def _step_of(checkpoint: Path | None) -> int | None:
+    return int(checkpoint.stem.removeprefix("step")) + 1 if checkpoint else None
