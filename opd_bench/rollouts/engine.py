@@ -51,7 +51,8 @@ def write(
                     decoder.keep(going)
     width = int(length.max()) if rows else 0
     written = Written(token[:, :width], origin[:, :width], logp[:, :width], length, ~ended)
-    return written._replace(token=written.token * written.mask, origin=written.origin * written.mask)
+    kept = (written.token * written.mask, written.origin * written.mask, written.logp * written.mask)
+    return Written(*kept, written.length, written.truncated)
 
 
 class _Decoder:
