@@ -1,6 +1,8 @@
 # Every target makes what it needs: on a fresh machine, make and Python ≥ 3.11 are enough.
+#
+#   make bench METHOD=tropd SETTING=mismatch SEED=3 ARGS="plan.steps=200"
 .DEFAULT_GOAL := help
-.PHONY: help setup methods docs test test-all lint format check clean
+.PHONY: help setup bench sweep leaderboard board embedded-models methods docs test test-all lint format check clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +12,7 @@ JOBS   ?= 2
 export OMP_NUM_THREADS ?= 1
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the environment in .venv (other targets do it by themselves)
 
@@ -21,6 +23,27 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep]'
 	@touch $@
+
+CHOICES = $(if $(TASK),task=$(TASK)) $(if $(SETTING),setting=$(SETTING)) $(if $(SEED),seed=$(SEED)) \
+          $(if $(TRAINER),trainer=$(TRAINER))
+
+bench: $(READY) ## one run on the embedded benchmark: METHOD=tropd [TASK= SETTING= SEED= TRAINER= ARGS=]
+	@test -n "$(METHOD)" || { echo "which METHOD? For example METHOD=tropd; there are:" \
+	  $(sort $(basename $(notdir $(wildcard conf/method/*.yaml)))); exit 2; }
+	@$(PY) -m opd_bench.bench method=$(METHOD) $(CHOICES) $(ARGS)
+
+sweep: $(READY) ## methods × seeds, several at once: EXPERIMENT=compare [ARGS="hydra.launcher.n_jobs=4"]
+	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(ARGS)
+	@$(PY) -m opd_bench.report
+
+leaderboard: $(READY) ## the table of all records in results/ [ARGS=FOLDER]
+	@$(PY) -m opd_bench.report $(ARGS)
+
+board: $(READY) ## TensorBoard on all runs
+	@$(PY) -m tensorboard.main --logdir results/runs $(ARGS)
+
+embedded-models: $(READY) ## train the shipped teacher and students anew (about an hour)
+	@$(PY) -m opd_bench.models.recipe $(ARGS)
 
 methods: $(READY) ## print every method's exact bias, direction, variance and cost [ARGS="tropd vopd --gap 2"]
 	@$(PY) -m opd_bench.methods $(ARGS)

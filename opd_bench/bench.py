@@ -13,7 +13,12 @@ from rich.console import Console
 
 from opd_bench.configs import conf_dir, groups, known
 
-NOISE = (".*LeafSpec.*", ".*does not have many workers.*", ".*manual optimization and every_n_train_steps.*")
+NOISE = (
+    ".*LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*manual optimization and every_n_train_steps.*",
+    ".*exists and is not empty.*",
+)
 """Warnings of libraries about what is meant to be so."""
 
 

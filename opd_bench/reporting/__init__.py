@@ -1,0 +1,1 @@
+"""From records to tables: no torch, no training stack."""

@@ -1,0 +1,35 @@
+"""Runs of a few steps on the shipped models, in this process."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from opd_bench.configs import conf_dir
+from opd_bench.training.run import Run
+
+SMALL = (
+    "plan.steps=6",
+    "plan.prompts=8",
+    "evaluation.problems=16",
+    "evaluation.samples=2",
+    "evaluation.every=3",
+    "evaluation.validation_problems=8",
+    "watch.moments_every=2",
+    "watch.prefixes=2",
+    "watch.checkpoint_every=2",
+)
+
+
+def configured(folder: Path, method: str, *overrides: str) -> dict[str, Any]:
+    """The configuration that the command line would make."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        given = [f"method={method}", f"name={method}", f"results={folder}", *SMALL, *overrides]
+        config: Any = OmegaConf.to_container(compose("bench", overrides=given), resolve=True)
+    return config
+
+
+def small_run(folder: Path, method: str, *overrides: str) -> Run:
+    return Run(configured(folder, method, *overrides), Console(quiet=True), bar=False)

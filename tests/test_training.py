@@ -1,0 +1,263 @@
+"""A run: its gradient, its record, what it survives and what it leaves behind."""
+
+import gzip
+import json
+import math
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from opd_bench import load_method
+from opd_bench.models.load import causal_lm, digest
+from opd_bench.models.network import Network
+from opd_bench.reporting.record import outcome
+from opd_bench.training import run as run_module
+from opd_bench.training.checkpoints import newest
+from opd_bench.training.evaluation import PassAtK
+from opd_bench.training.plan import Plan
+from opd_bench.training.series import norms
+from tests import dense
+from tests.runs import small_run
+
+
+class Witness(pl.Callback):
+    """Copies of what the first step did."""
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        if trainer.global_step == 0:
+            self.rollout = module.rollout
+            self.uniform = torch.cat([batch.uniform for batch in module.seen.batches])
+            self.gradients = {
+                name: p.grad.clone() for name, p in module.student.named_parameters() if p.grad is not None
+            }
+
+
+class KilledError(BaseException):
+    """Ends a run as a signal would: nothing gets to clean up after it."""
+
+
+class Killer(pl.Callback):
+    """In the middle of step `step`, when its rollouts are made."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step:
+            raise KilledError
+
+
+@pytest.fixture
+def with_callback(monkeypatch):
+    """Give the next runs one more callback."""
+
+    def give(callback):
+        monkeypatch.setattr(run_module.Run, "_extras", lambda run, old=run_module.Run._extras: [*old(run), callback])
+
+    return give
+
+
+# ---------------------------------------------------------------- the gradient
+
+
+@pytest.mark.parametrize("method", ["opd", "vopd_topk", "gkd", "tropd", "reopold", "minillm", "skd", "sft"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_step_s_gradient_is_that_of_the_dense_loss(tmp_path, with_callback, method, pieces):
+    """From the models' own full logits, prompt and padding included, whatever the number of micro-batches."""
+    with_callback(witness := Witness())
+    options = (
+        f"plan.micro_batches={pieces}",
+        "plan.chunk=37",
+        "plan.steps=1",
+        "plan.clip=null",
+        "evaluation.problems=2",
+    )
+    small_run(tmp_path, method, *options).perform()
+    student, teacher, rollout = causal_lm("embedded/standard-0"), causal_lm("embedded/teacher"), witness.rollout
+    position = (rollout.mask.long().cumsum(-1) - 1).clamp_min(0)
+    logits = [
+        model(rollout.ids, attention_mask=rollout.mask.long(), position_ids=position).logits
+        for model in (student, teacher)
+    ]
+    fields = (rollout.ids, rollout.response, rollout.origin, rollout.behaviour_logp)
+    batch = dense.ScoredBatch(*(x[:, :-1] for x in logits), *(x[:, 1:] for x in fields), witness.uniform)
+    dense.batch_loss(load_method(method).estimator, [batch], 0.0).backward()
+    for name, parameter in student.named_parameters():
+        torch.testing.assert_close(witness.gradients[name], parameter.grad, rtol=1e-3, atol=2e-5)
+
+
+def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
+    run = small_run(tmp_path, "opd")
+    before = digest(causal_lm("embedded/teacher"))
+    parts = run._parts()
+    run.folder.mkdir(parents=True)
+    run._fit(parts)
+    assert digest(parts.module.teacher.model) == before
+    assert digest(parts.module.student) != digest(causal_lm(run.start))
+    saved = torch.load(newest(run.folder / "checkpoints"), weights_only=True)
+    assert {name.split(".")[0] for name in saved["state_dict"]} == {"student"}
+
+
+def test_where_student_and_teacher_agree_there_is_nothing_to_learn(tmp_path):
+    """Tokens, log-probabilities and positions are aligned: off by one anywhere and r would be large."""
+    run = small_run(tmp_path, "tropd", "models.starts=[embedded/teacher]", "plan.steps=1")
+    record = run.perform()
+    series = record["training"]["series"]
+    assert abs(series["train/log_ratio"][0]) < 1e-5
+    assert abs(series["train/reverse_kl"][0]) < 1e-5
+    assert series["train/overlap"][0] > 0.999
+
+
+# ---------------------------------------------------------------- the record
+
+
+@pytest.mark.parametrize("method", ["tropd", "gkd", "seqkd"])
+def test_a_run_killed_at_any_step_ends_with_the_record_of_an_uncut_one(tmp_path, monkeypatch, method):
+    whole = outcome(small_run(tmp_path / "whole", method).perform())
+    folder, extras = tmp_path / "cut", run_module.Run._extras
+    for step in (1, 3, 5):  # before the first checkpoint, between two, after the last
+        monkeypatch.setattr(run_module.Run, "_extras", lambda run, step=step: [*extras(run), Killer(step)])
+        with pytest.raises(KilledError):
+            small_run(folder, method).perform()
+    monkeypatch.setattr(run_module.Run, "_extras", extras)
+    cut = outcome(small_run(folder, method).perform())
+    for record in (whole, cut):
+        record["config"].pop("results")
+    assert json.dumps(cut, sort_keys=True) == json.dumps(whole, sort_keys=True)
+
+
+def test_a_finished_run_is_not_run_again_unless_asked(tmp_path):
+    first = small_run(tmp_path, "opd").perform()
+    assert small_run(tmp_path, "opd").record()["id"] == first["id"]
+    assert small_run(tmp_path, "opd", "again=true").record() is None
+    assert small_run(tmp_path, "opd", "seed=1").record() is None
+    second = small_run(tmp_path, "opd", "again=true").perform()
+    one, two = outcome(first), outcome(second)
+    for record in (one, two):
+        record["config"].pop("again")
+    assert one == two
+
+
+def test_seeds_start_from_different_students_and_draw_differently(tmp_path):
+    records = [small_run(tmp_path, "opd", f"seed={seed}").perform() for seed in (0, 1, 2)]
+    assert [record["start"] for record in records] == [f"embedded/standard-{n}" for n in (0, 1, 0)]
+    assert records[0]["evaluation"]["before"] == records[2]["evaluation"]["before"]
+    series = [record["training"]["series"]["train/loss"] for record in records]
+    assert series[0] != series[2]
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_a_record_that_says_so(tmp_path):
+    run = small_run(tmp_path, "opd", "plan.learning_rate=1e30", "plan.clip=null")
+    record = run.perform()
+    assert record["status"] == "diverged"
+    assert "at step" in record["reason"]
+    assert record["evaluation"]["before"]["sampled"] > 0
+    assert record["evaluation"]["after"] is None
+    assert run.record()["id"] == record["id"]  # trying again would only diverge again
+
+
+def test_a_run_that_fails_is_a_record_with_its_reason_and_can_be_tried_again(tmp_path, with_callback):
+    class Broken(pl.Callback):
+        def on_train_batch_end(self, *_):
+            raise RuntimeError("a [broken] callback")
+
+    with_callback(Broken())
+    run = small_run(tmp_path, "opd")
+    record = run.perform()
+    assert (record["status"], record["reason"]) == ("failed", "RuntimeError: a [broken] callback")
+    assert "Traceback" in (run.folder / "error.txt").read_text()
+    assert run.record() is None
+
+
+def test_the_record_holds_what_happened(tmp_path):
+    run = small_run(tmp_path, "tropd")
+    record = run.perform()
+    training, after = record["training"], record["evaluation"]["after"]
+    assert record["budget"]["steps"] == len(training["series"]["train/loss"]) == 6
+    assert record["budget"]["teacher_tokens"] > 0  # the guiding prefixes
+    assert record["method"]["settings"] == load_method("tropd").estimator.settings()
+    assert training["auc"] == pytest.approx(sum(training["series"]["train/accuracy"]) / 6)
+    assert [value is not None for value in training["series"]["eval/greedy"]] == [False, False, True] * 2
+    assert [value is not None for value in training["series"]["grad/bias"]] == [True, False] * 3
+    assert training["gradient_norm"]["max"] == max(training["series"]["grad/norm"])
+    with gzip.open(run.folder / "responses-after.jsonl.gz", "rt") as file:
+        lines = [json.loads(line) for line in file]
+    assert len({line["id"] for line in lines}) == 16
+    sampled = [response["correct"] for line in lines for response in line["responses"][1:]]
+    assert after["sampled"] == pytest.approx(sum(sampled) / len(sampled))
+    assert after["greedy"] == pytest.approx(sum(line["responses"][0]["correct"] for line in lines) / 16)
+
+
+def test_tensorboard_shows_all_four_families(tmp_path):
+    run = small_run(tmp_path, "vopd")
+    record = run.perform()
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    tags = events.Tags()["scalars"]
+    assert {"train", "eval", "grad", "estimator"} <= {tag.split("/")[0] for tag in tags}
+    written = [event.value for event in events.Scalars("grad/norm")]
+    assert written == pytest.approx(record["training"]["series"]["grad/norm"], rel=1e-6)
+    assert [event.step for event in events.Scalars("grad/norm")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_exact_moments_on_the_way_are_unbiased_for_opd_and_without_variance_for_the_full_sum(tmp_path):
+    figures = {
+        method: small_run(tmp_path, method).perform()["training"]["gradient"] for method in ("opd", "vopd", "opd_full")
+    }
+    assert figures["opd"]["bias"] < 1e-9
+    assert figures["vopd"]["bias"] < 1e-9
+    assert figures["opd_full"]["relative_variance"] < 1e-9
+    assert figures["opd"]["relative_variance"] > figures["vopd"]["relative_variance"] > 0.1
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path):
+    run = small_run(tmp_path, "opd")
+    run.perform()
+    folder = run.folder / "checkpoints"
+    last = newest(folder)
+    last.write_bytes(last.read_bytes()[:1000])
+    assert newest(folder) not in (None, last)
+    assert newest(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_pass_at_k_is_the_share_of_draws_of_k_that_solve(k):
+    correct = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1]])
+    metric = PassAtK(k)
+    metric.update(correct[:2])
+    metric.update(correct[2:])
+    solved = [1 - math.comb(4 - c, k) / math.comb(4, k) for c in correct.sum(-1).tolist()]
+    assert float(metric.compute()) == pytest.approx(sum(solved) / 5)
+
+
+def test_learning_rates_rise_and_fall_as_planned():
+    fields = small_run_plan()
+    linear = [Plan(**fields).learning_rate_at(step) for step in range(100)]
+    assert linear[:5] == pytest.approx([0.2, 0.4 * 0.99, 0.6 * 0.98, 0.8 * 0.97, 0.96])
+    assert linear[50] == pytest.approx(0.5)
+    assert linear[99] == pytest.approx(0.05)
+    cosine = [Plan(**fields | {"decay": "cosine"}).learning_rate_at(step) for step in (0, 50, 100)]
+    assert cosine == pytest.approx([0.2, 0.05 + 0.95 / 2, 0.05])
+    assert Plan(**fields | {"decay": "constant", "warmup": 0}).learning_rate_at(0) == 1
+
+
+def small_run_plan() -> dict:
+    return {
+        "steps": 100, "prompts": 1, "rollouts": 1, "micro_batches": 1, "response_limit": 1, "chunk": 1, "learning_rate": 1.0,
+        "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.0, "clip": None, "warmup": 4, "decay": "linear", "floor": 0.05,
+    }  # fmt: skip
+
+
+def test_spikes_are_steps_far_above_the_median_so_far():
+    assert norms([1.0, 1.0, 11.0, 1.0, 9.0]) == {"median": 1.0, "p99": pytest.approx(10.92), "max": 11.0, "spikes": 1.0}
+    assert norms([]) == {}
+
+
+def test_a_network_s_logits_are_the_model_s_own():
+    model = causal_lm("embedded/standard-0")
+    ids = torch.tensor([[1, 60, 23, 200, 108, 7, 3]])
+    torch.testing.assert_close(Network(model, 2.0).logits(ids, torch.ones_like(ids).bool()), 2 * model(ids).logits)
