@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from opd_bench.configs import conf_dir, groups, known
+from opd_bench.reporting.record import RecordError
 
 NOISE = (
     ".*LeafSpec.*",
@@ -34,13 +35,17 @@ def bench(config: DictConfig) -> None:
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     console = Console()
     many = HydraConfig.get().mode == RunMode.MULTIRUN
-    run = Run(resolved, console, bar=not many)
-    record = run.record()
-    done = record is not None
-    if record is None:
-        record = run.perform()
-    closing(console, run, record, brief=many, done=done)
-    if record["status"] != "finished" and not many:
+    try:
+        run = Run(resolved, console, bar=not many)
+        done = run.record()
+        record = done or run.perform()
+    except (ValueError, TypeError, RecordError) as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        status = "no run"
+    else:
+        closing(console, run, record, brief=many, done=done is not None)
+        status = record["status"]
+    if status != "finished" and not many:  # of many, one that fails does not stop the rest
         sys.exit(1)
 
 
@@ -53,7 +58,7 @@ def main() -> None:
                 for choice in choices.split(","):
                     known(group, choice)
         bench()
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
 
 

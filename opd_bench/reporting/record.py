@@ -11,7 +11,18 @@ from typing import Any
 
 Record = dict[str, Any]
 SCHEMA = 1
-KEYS: tuple[str, ...] = ("status", "reason", "protocol", "method", "seed", "start", "models", "budget", "training", "evaluation")
+KEYS: tuple[str, ...] = (
+    "status",
+    "reason",
+    "protocol",
+    "method",
+    "seed",
+    "start",
+    "models",
+    "budget",
+    "training",
+    "evaluation",
+)
 KEYS += ("config", "environment", "timing", "schema", "created", "id")
 NOT_THE_OUTCOME = ("id", "created", "timing", "environment")
 

@@ -17,7 +17,9 @@ def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, 
     outcome = record["status"] + (f": {record['reason']}" if record["reason"] else "")
     if brief:
         figures = f"sampled {after['sampled']:.1%}, greedy {after['greedy']:.1%}" if after else outcome
-        console.print(f"{title}: {figures}{' (done before)' if done else ''}", highlight=False, markup=False)
+        console.print(
+            f"{title}: {figures}{' (done before)' if done else ''}", highlight=False, markup=False, soft_wrap=True
+        )
         return
     console.print(_table(title, outcome, record))
     console.print(f"record  {run.folder / 'record.json'}", highlight=False, markup=False, soft_wrap=True)

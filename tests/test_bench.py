@@ -1,0 +1,125 @@
+"""The command: what it offers, what it refuses, and that a killed one goes on where it was."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from opd_bench import method_names
+from opd_bench.reporting import record as record_module
+from opd_bench.reporting.record import RecordError, find_records, outcome, read_record
+from tests.runs import SMALL, small_run
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "opd_bench.bench", *arguments]
+
+
+def output(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+def test_help_lists_every_choice_and_is_quick():
+    start = time.perf_counter()
+    shown = output("--help").stdout
+    assert time.perf_counter() - start < 10  # two on a quiet machine
+    assert all(name in shown for name in [*method_names(), "mini_gsm", "standard", "mismatch", "cpu", "gpu", "compare"])
+    assert "plan" in shown
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("method=tropdd", "no method 'tropdd', did you mean tropd"),
+        ("method=opd,vopdd", "no method 'vopdd', did you mean vopd"),
+        ("setting=standart", "no setting 'standart', did you mean standard"),
+        ("task=minigsm", "no task 'minigsm', did you mean mini_gsm"),
+        ("trainer=cup", "no trainer 'cup', did you mean cpu"),
+        ("experiment=compar", "no experiment 'compar', did you mean compare"),
+        ("plan.steps=-3", "Plan.steps must be ≥ 1, got -3"),
+        ("method.estimator.k=0", "TrOPD.k must be ≥ 1, got 0"),
+        ("models.teacher=embedded/teache", "no model 'embedded/teache' in the package; there are embedded/mismatch-0"),
+        ("results=/dev/null/here", "Choose another place with results=FOLDER"),
+    ],
+)
+def test_what_can_t_be_is_refused_by_name_and_without_a_traceback(argument, message, tmp_path):
+    result = output(argument, *([] if "results" in argument else [f"results={tmp_path}"]))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_run_ends_with_a_table_its_record_and_what_to_do_next(tmp_path):
+    result = output("method=vopd", f"results={tmp_path}", *SMALL)
+    assert result.returncode == 0, result.stderr
+    for word in ("sampled", "greedy", "before", "after", "gradient norm", "variance", "rollout", "record.json", "make"):
+        assert word in result.stdout
+    assert result.stderr == ""
+    again = output("method=vopd", f"results={tmp_path}", *SMALL)
+    assert "finished before" in again.stdout
+
+
+def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_path):
+    longer = [*SMALL, "plan.steps=40", "evaluation.every=0"]
+    assert output("method=tropd", f"results={tmp_path / 'whole'}", *longer).returncode == 0
+    process = subprocess.Popen(command("method=tropd", f"results={tmp_path / 'cut'}", *longer), cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cut/*/*/*/checkpoints/*000010.ckpt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not find_records([tmp_path / "cut"])[0]
+    assert output("method=tropd", f"results={tmp_path / 'cut'}", *longer).returncode == 0
+    records = [outcome(find_records([tmp_path / name])[0][0]) for name in ("whole", "cut")]
+    for record in records:
+        record["config"].pop("results")
+    assert json.dumps(records[0], sort_keys=True) == json.dumps(records[1], sort_keys=True)
+
+
+def test_a_sweep_runs_several_at_once_skips_what_is_done_and_survives_a_failure(tmp_path):
+    arguments = [
+        "-m",
+        "method=opd,vopd",
+        "seed=0,1",
+        f"results={tmp_path}",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    ]
+    first = output(*arguments, *SMALL, "plan.learning_rate=0.001,1e30", "plan.clip=null")
+    assert first.returncode == 0, first.stderr
+    records, complaints = find_records([tmp_path])
+    assert not complaints
+    assert sorted(record["status"] for record in records) == ["diverged"] * 4 + ["finished"] * 4
+    second = output(*arguments, *SMALL, "plan.learning_rate=0.001,1e30", "plan.clip=null")
+    assert second.stdout.count("done before") == 8
+    assert {record["id"] for record in find_records([tmp_path])[0]} == {record["id"] for record in records}
+
+
+def test_when_the_disk_is_full_at_the_end_nothing_is_lost(tmp_path, monkeypatch):
+    full, real = [True], os.fsync
+
+    def fsync(descriptor):
+        """Full where the run is kept, not elsewhere."""
+        if full[0] and os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(tmp_path)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(record_module.os, "fsync", fsync)
+    run = small_run(tmp_path, "opd", "watch.checkpoint_every=0")
+    with pytest.raises(RecordError, match="No space left on device") as caught:
+        run.perform()
+    assert not list(run.folder.glob("record*"))
+    spare = Path(str(caught.value).split("safe in ")[1].split(";")[0])
+    assert read_record(spare)["status"] == "finished"
+    full[0] = False
+    assert outcome(run.perform()) == outcome(read_record(spare))
