@@ -12,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from opd_bench.configs import conf_dir, groups, known
-from opd_bench.reporting.record import RecordError
+from opd_bench.reporting.formats import terminal
+from opd_bench.reporting.leaderboard import tables
+from opd_bench.reporting.record import RecordError, find_records
 
 NOISE = (
     ".*LeafSpec.*",
@@ -44,6 +46,8 @@ def bench(config: DictConfig) -> None:
         status = "no run"
     else:
         closing(console, run, record, brief=many, done=done is not None)
+        for table in [] if many else tables(find_records([run.folder.parents[1]])[0]):
+            console.print(terminal(table))
         status = record["status"]
     if status != "finished" and not many:  # of many, one that fails does not stop the rest
         sys.exit(1)

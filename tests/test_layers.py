@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "opd_bench"
 STAIRS = (
-    {"settings", "maths", "reporting"},
+    {"settings", "configs", "maths", "reporting"},
     {"tokens", "tasks"},
     {"models", "estimators"},
     {"rollouts"},
@@ -64,6 +64,8 @@ def test_maths_imports_torch_and_the_standard_library_alone():
         ("opd_bench", ["torch", "lightning", "hydra"]),
         ("opd_bench.maths.moments", ["lightning", "transformers", "hydra"]),
         ("opd_bench.tokens", ["lightning", "transformers", "hydra"]),
+        ("opd_bench.bench", ["torch", "lightning", "transformers"]),
+        ("opd_bench.report", ["torch", "lightning", "transformers", "hydra"]),
     ],
 )
 def test_what_importing_a_room_brings_along(module, absent):

@@ -46,7 +46,7 @@ def test_a_false_claim_in_the_recipe_is_found(tmp_path):
 
 def test_the_figures_shown_are_those_of_the_docs_page():
     page = (ROOT / "docs" / "methods.md").read_text()
-    shown = README.split("## What you will see")[1].split("Nothing here is sampled")[0]
+    shown = README.split("## Exact moments")[1].split("Nothing here is sampled")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in shown.splitlines() if line[:3] == "| `"]
     assert len(rows) == 8
     for name, target, bias, cosine, variance, reads in rows:

@@ -1,4 +1,4 @@
-"""Problems that are right, splits that share none, verdicts that can't be talked round, a tokenizer that keeps words whole."""
+"""Problems that are right, splits that share none, verdicts that can't be talked round, words that stay whole."""
 
 import random
 import re

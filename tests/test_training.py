@@ -235,7 +235,7 @@ def test_pass_at_k_is_the_share_of_draws_of_k_that_solve(k):
 
 
 def test_learning_rates_rise_and_fall_as_planned():
-    fields = small_run_plan()
+    fields = plan_fields()
     linear = [Plan(**fields).learning_rate_at(step) for step in range(100)]
     assert linear[:5] == pytest.approx([0.2, 0.4 * 0.99, 0.6 * 0.98, 0.8 * 0.97, 0.96])
     assert linear[50] == pytest.approx(0.5)
@@ -245,11 +245,10 @@ def test_learning_rates_rise_and_fall_as_planned():
     assert Plan(**fields | {"decay": "constant", "warmup": 0}).learning_rate_at(0) == 1
 
 
-def small_run_plan() -> dict:
-    return {
-        "steps": 100, "prompts": 1, "rollouts": 1, "micro_batches": 1, "response_limit": 1, "chunk": 1, "learning_rate": 1.0,
-        "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.0, "clip": None, "warmup": 4, "decay": "linear", "floor": 0.05,
-    }  # fmt: skip
+def plan_fields() -> dict:
+    counts = dict.fromkeys(("prompts", "rollouts", "micro_batches", "response_limit", "chunk"), 1)
+    optimiser = {"learning_rate": 1.0, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.0, "clip": None}
+    return {"steps": 100, **counts, **optimiser, "warmup": 4, "decay": "linear", "floor": 0.05}
 
 
 def test_spikes_are_steps_far_above_the_median_so_far():

@@ -37,6 +37,13 @@ def tokenizer(name: str) -> PreTrainedTokenizerBase:
     return made  # type: ignore[no-any-return]
 
 
+def fingerprint(name: str) -> str:
+    """What stands for the weights in a protocol: the file's content if the model is in the package, else the name."""
+    folder = Path(located(name))
+    weights = folder / "model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if folder.parent == PACKAGED else name
+
+
 def digest(model: PreTrainedModel) -> str:
     """The same weights have the same digest, whatever file they came from."""
     total = hashlib.sha256()

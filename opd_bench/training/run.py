@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from opd_bench.catalogue import Method, made, made_method
-from opd_bench.models.load import causal_lm, digest, tokenizer
+from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
 from opd_bench.models.network import Network, frozen
 from opd_bench.reporting.record import Record, RecordError, read_record, write_record
 from opd_bench.tasks.base import Task
@@ -53,9 +53,10 @@ class Run:
         starts = config["models"]["starts"]
         self.start: str = starts[self.seed % len(starts)]
         same = {key: config[key] for key in ("task", "models", "plan", "evaluation")}
+        weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
         self.protocol = {
             "name": f"{self.task.name}-{config['protocol']}",
-            "digest": _digest([same, self.task.version]),
+            "digest": _digest([same, self.task.version, *weights]),
         }
         self.folder = (
             Path(config["results"])

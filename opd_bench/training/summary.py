@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_bench import __version__
 from opd_bench.catalogue import Method
 from opd_bench.training.moments import relative
 from opd_bench.training.series import Series, mean, norms
@@ -17,7 +16,7 @@ from opd_bench.training.series import Series, mean, norms
 if TYPE_CHECKING:
     from opd_bench.training.run import Parts, Run
 
-LIBRARIES = ("torch", "lightning", "transformers", "torchmetrics", "hydra-core", "numpy")
+LIBRARIES = ("opd-bench", "torch", "lightning", "transformers", "torchmetrics", "hydra-core", "numpy")
 
 
 def summary(run: "Run", parts: "Parts", status: str, reason: str, seconds: float) -> dict[str, Any]:
@@ -76,7 +75,6 @@ def environment(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """What ran it."""
     gpu = torch.cuda.get_device_name() if trainer["accelerator"] == "gpu" else None
     return {
-        "opd_bench": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
