@@ -2,23 +2,24 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 
-from opd_bench.reporting.formats import as_csv, markdown, terminal
-from opd_bench.reporting.leaderboard import tables
-from opd_bench.reporting.record import find_records
+from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
+from opd_bench.reporting.leaderboard import SEED, Row, Table, tables
+from opd_bench.reporting.record import Record, find_records, write_whole
+
+
+def rows(records: Iterable[Record], seed: int) -> list[Row]:
+    """The rows of all tables; of one run's record, its one row."""
+    return [row for table in tables(records, seed) for row in table.rows]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables and write them beside the records."""
-    parser = argparse.ArgumentParser(
-        prog="python -m opd_bench.report", description="Leaderboards of all records below some folders."
-    )
-    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="default: results")
-    parser.add_argument("--out", type=Path, help="where leaderboard.md and .csv go (default: the first FOLDER)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
+    parser = _parser()
     options = parser.parse_args(arguments)
     folders = options.folders or [Path("results")]
     records, complaints = find_records(folders)
@@ -31,10 +32,30 @@ def main(arguments: list[str] | None = None) -> int:
     for table in found:
         console.print(terminal(table))
     out = options.out or folders[0]
-    for name, text in (("leaderboard.md", markdown(found)), ("leaderboard.csv", as_csv(found))):
-        (out / name).write_text(text)
-    console.print(f"written: {out / 'leaderboard.md'} and .csv", highlight=False, markup=False, soft_wrap=True)
+    try:
+        written = _save(found, out)
+    except OSError as error:
+        parser.exit(1, f"{out} can't be written: {error.strerror or error}; choose another place with --out FOLDER\n")
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m opd_bench.report", description="Leaderboards of all records below some folders."
+    )
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="default: results")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go (default: the first FOLDER)")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the bootstrap (default %(default)s)")
+    return parser
+
+
+def _save(found: list[Table], out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"leaderboard.md": markdown(found), "leaderboard.csv": as_csv(found), "runs.csv": runs_csv(found)}
+    for name, text in texts.items():
+        write_whole(out / name, text)
+    return [out / name for name in texts]
 
 
 if __name__ == "__main__":

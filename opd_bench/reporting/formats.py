@@ -1,86 +1,135 @@
-"""A leaderboard as Markdown, as CSV and for the terminal."""
+"""A leaderboard for the terminal, as Markdown, and as comma-separated values in full precision."""
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table as Shown
+from rich.text import Text
 
-from opd_bench.reporting.leaderboard import Estimate, Table
+from opd_bench.reporting.figures import Estimate, figures
+from opd_bench.reporting.leaderboard import Row, Table
 
 COLUMNS: tuple[str, ...] = ("rank", "method", "seeds", "sampled % [95 %]", "greedy %", "AUC %", "to opd [95 %]")
 COLUMNS += ("‖g‖", "rel. variance", "bias", "s")
+SHARES = ("evaluation.after.greedy", "training.auc")
+PLAIN = ("training.gradient_norm.median", "training.gradient.relative_variance", "training.gradient.bias")
+IDENTITY = ("seed", "start", "status", "reason", "created", "id")
 CAPTION = "Means over seeds [95 % bootstrap interval]. Fewer than five seeds or a ⚠: not ranked."
 
 
-def cells(table: Table) -> Iterator[tuple[str, ...]]:
-    """What is shown of each row, and of the untrained student."""
-    for place, row in enumerate(table.rows, 1):
-        yield (
-            str(place) if row.ranked else "—",
-            f"{row.method} ⚠" if row.warning else row.method,
-            str(row.finished) if row.finished == row.attempted else f"{row.finished} of {row.attempted}",
-            _interval(row.sampled),
-            _percent(row.greedy),
-            _percent(row.auc),
-            _interval(row.difference, "+"),
-            *(_figure(value) for value in (row.norm, row.variance, row.bias)),
-            "—" if row.seconds is None else f"{row.seconds:.0f}",
-        )
-    yield "", "(untrained student)", "", _interval(table.start), *[""] * (len(COLUMNS) - 4)
-
-
 def terminal(table: Table) -> Shown:
-    """For people at a terminal."""
-    caption = "\n".join([CAPTION, *map(escape, table.notes)])
-    shown = Shown(title=table.title, caption=caption, box=box.SIMPLE_HEAD, collapse_padding=True)
+    """For people at a terminal. Text, unlike a string, is shown as it is, markup or not."""
+    caption = Text("\n".join([CAPTION, *table.notes]), style="table.caption")
+    title = Text(table.title, style="table.title")
+    shown = Shown(title=title, caption=caption, box=box.SIMPLE_HEAD, collapse_padding=True)
     for number, column in enumerate(COLUMNS):
-        shown.add_column(column, justify="left" if number == 1 else "right", no_wrap=number == 1)
-    for row in cells(table):
-        shown.add_row(*map(escape, row))
+        shown.add_column(Text(column), justify="left" if number == 1 else "right", no_wrap=number == 1)
+    for row in _cells(table):
+        shown.add_row(*map(Text, row))
     return shown
 
 
 def markdown(all_tables: Iterable[Table]) -> str:
     """Every table, with its notes."""
-    parts = []
-    for table in all_tables:
-        lines = [f"## {table.title}\n", f"| {' | '.join(COLUMNS)} |", f"|---|---|{'---:|' * (len(COLUMNS) - 2)}"]
-        lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells(table)]
-        notes = [f"- {note}".replace("\n", " ") for note in table.notes]
-        parts.append("\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else ""))
-    return "# Leaderboard\n\n" + "\n".join(parts)
+    return "# Leaderboard\n\n" + "\n".join(map(_section, all_tables))
 
 
 def as_csv(all_tables: Iterable[Table]) -> str:
-    """Every row in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    estimates = [f"{name}{end}" for name in ("sampled", "difference") for end in ("", "_low", "_high")]
-    plain = ("finished", "attempted", "greedy", "auc", "norm", "variance", "bias", "seconds")
-    writer.writerow(["protocol", "method", "warning", *estimates, *plain])
+    """One line per method: its place, its intervals, and the mean of every figure."""
+    return _sheet([_method(t, place, row) for t in all_tables for place, row in enumerate(t.rows, 1)])
+
+
+def runs_csv(all_tables: Iterable[Table]) -> str:
+    """One line per run that counts, finished or not."""
+    lines = []
     for table in all_tables:
         for row in table.rows:
-            figures = [getattr(row, name) for name in plain]
-            writer.writerow([table.title, row.method, row.warning, *row.sampled, *row.difference, *figures])
-    return text.getvalue()
+            own = {"protocol": table.title, "method": row.method}
+            lines += [own | {key: run[key] for key in IDENTITY} | figures(run) for run in row.runs]
+    return _sheet(lines)
 
 
-def _interval(value: Estimate, sign: str = "") -> str:
-    if value.mean is None:
-        return "—"
-    mean = f"{100 * value.mean:{sign}.1f}"
+def _section(table: Table) -> str:
+    lines = [f"## {_safe(table.title)}\n", f"| {' | '.join(COLUMNS)} |", f"|---|---|{'---:|' * (len(COLUMNS) - 2)}"]
+    lines += [f"| {' | '.join(map(_safe, row))} |" for row in _cells(table)]
+    lines += ["", *(f"- {_safe(note)}" for note in (CAPTION, *table.notes))]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(table: Table) -> Iterator[tuple[str, ...]]:
+    """What is shown of each row; nothing but accuracy of a model that no method trained."""
+    for place, row in enumerate(table.rows, 1):
+        yield str(place) if row.ranked else "—", *_of_row(row)
+    for row in table.anchors:
+        _, *cells = (cell if cell != "—" else "" for cell in _of_row(row))
+        yield "", row.method, *cells
+
+
+def _of_row(row: Row) -> tuple[str, ...]:
+    seconds = row.means.get("timing.seconds.total")
     return (
-        mean if value.low is None or value.high is None else f"{mean} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+        f"{row.method} ⚠" if row.warning else row.method,
+        _seeds(row),
+        _interval(row.sampled),
+        *(_percent(row.means.get(name)) for name in SHARES),
+        _interval(row.difference, "+"),
+        *(_figure(row.means.get(name)) for name in PLAIN),
+        "—" if seconds is None else f"{seconds:.0f}",
     )
 
 
-def _percent(value: float | None) -> str:
-    return "—" if value is None else f"{100 * value:.1f}"
+def _seeds(row: Row) -> str:
+    if not row.attempted:
+        return "—"
+    return str(row.finished) if row.finished == row.attempted else f"{row.finished} of {row.attempted}"
+
+
+def _safe(text: str) -> str:
+    """Neither a new cell, nor a new line, nor HTML."""
+    for special in "\\|<":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.split())
+
+
+def _interval(value: Estimate, sign: str = "") -> str:
+    mean = _percent(value.mean, sign)
+    if value.low is None or value.high is None:
+        return mean
+    return f"{mean} [{_percent(value.low)}, {_percent(value.high)}]"
+
+
+def _percent(value: float | None, sign: str = "") -> str:
+    return "—" if value is None else f"{100 * value:{sign}.1f}"
 
 
 def _figure(value: float | None) -> str:
     """Three significant digits; rounding errors are 0."""
     return "—" if value is None else "0" if abs(value) < 1e-9 else f"{value:.3g}"
+
+
+def _method(table: Table, place: int, row: Row) -> dict[str, Any]:
+    return {
+        "protocol": table.title,
+        "rank": place if row.ranked else None,
+        "method": row.method,
+        "warning": row.warning,
+        "finished": row.finished,
+        "attempted": row.attempted,
+        **dict(zip(("sampled", "sampled_low", "sampled_high"), row.sampled, strict=True)),
+        **dict(zip(("difference", "difference_low", "difference_high"), row.difference, strict=True)),
+        **row.means,
+    }
+
+
+def _sheet(lines: Sequence[Mapping[str, Any]]) -> str:
+    """What all lines have comes first, as it stands; the figures that only some have follow in alphabetical order."""
+    first = [key for key in (lines[0] if lines else {}) if "." not in key]
+    columns = first + sorted({key for line in lines for key in line if "." in key})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

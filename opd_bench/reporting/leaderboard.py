@@ -1,41 +1,40 @@
 """Tables of records: a pure function of the records and a seed. Rows of one table ran under one protocol."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from opd_bench.reporting.figures import Estimate, estimate, figures, means
 from opd_bench.reporting.record import Record
 
 RANKED = 5
 """Finished seeds that a row needs to be ranked."""
-RESAMPLES = 10_000
 REFERENCE = "opd"
-
-
-class Estimate(NamedTuple):
-    """A mean over seeds and its 95 % bootstrap interval, which one seed does not have."""
-
-    mean: float | None
-    low: float | None = None
-    high: float | None = None
+SEED = 0
+"""Of the bootstrap, where nobody says another."""
+SAMPLED = "evaluation.after.sampled"
+ANCHORS = (("(student before)", "before"), ("(teacher)", "teacher"))
 
 
 class Row(NamedTuple):
-    """One method at one setting of its fields."""
+    """One method at one setting of its fields, or a model that no method trained and no run belongs to."""
 
     method: str
     warning: str
-    finished: int
-    attempted: int
+    runs: Sequence[Record]  # attempted, by seed
     sampled: Estimate
-    greedy: float | None
-    auc: float | None
     difference: Estimate  # of sampled accuracy to the reference's, seed by seed
-    norm: float | None
-    variance: float | None
-    bias: float | None
-    seconds: float | None
+    means: Mapping[str, float]  # of every figure, over the finished runs
+
+    @property
+    def finished(self) -> int:
+        """Runs that came to their end."""
+        return len(_finished(self.runs))
+
+    @property
+    def attempted(self) -> int:
+        """Runs, whatever became of them."""
+        return len(self.runs)
 
     @property
     def ranked(self) -> bool:
@@ -44,62 +43,67 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """All rows of a protocol, the ranked ones first, then the student as it was."""
+    """All rows of a protocol, the ranked ones first; then the student as it was, and the teacher if it was judged."""
 
     title: str
     rows: list[Row]
-    start: Estimate  # sampled accuracy before training
+    anchors: list[Row]
     notes: list[str]
 
+    @property
+    def start(self) -> Estimate:
+        """Sampled accuracy before training."""
+        return self.anchors[0].sampled
 
-def tables(records: Iterable[Record], seed: int = 0) -> list[Table]:
-    """One table per protocol. The order of the records changes nothing."""
-    protocols = _grouped(records, lambda record: (record["protocol"]["name"], record["protocol"]["digest"]))
+
+def tables(records: Iterable[Record], seed: int = SEED) -> list[Table]:
+    """One table per protocol. Neither the order of the records nor a copy of one changes anything."""
+    distinct = {record["id"]: record for record in records}.values()
+    protocols = _grouped(distinct, lambda record: (record["protocol"]["name"], record["protocol"]["digest"]))
     return [_table(f"{name} ({digest})", group, seed) for (name, digest), group in protocols.items()]
 
 
 def _table(title: str, records: list[Record], seed: int) -> Table:
     newest, notes = _newest(records)
+    reference, more = _reference(newest)
     names = _names(newest)
     methods = _grouped(newest, lambda record: names[_settings(record)])
-    reference = _by_seed(methods.get(REFERENCE, []), "sampled")
     rows = [_row(name, group, reference, seed) for name, group in methods.items()]
-    rows.sort(key=lambda row: (not row.ranked, -(row.sampled.mean or 0), row.method))
-    before = [record["evaluation"]["before"]["sampled"] for record in newest if record["evaluation"]["before"]]
+    rows.sort(key=lambda row: (not row.ranked, -(row.sampled.mean or 0)))  # of equal ones, by name as they are
     failed = [record for record in newest if record["status"] != "finished"]
-    notes += [f"{names[_settings(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
-    return Table(title, rows, estimate(sorted(before), seed), notes)
+    notes += more + [f"{names[_settings(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
+    return Table(title, rows, _anchors(newest, seed), notes)
 
 
 def _row(name: str, records: list[Record], reference: Mapping[int, float], seed: int) -> Row:
-    done = [record for record in records if record["status"] == "finished"]
-    sampled = _by_seed(records, "sampled")
-    paired = [sampled[s] - reference[s] for s in sorted(sampled) if s in reference]
-    trained = [record["training"] for record in done]
+    method, sampled = records[0]["method"], _sampled(records)
+    paired = [value - reference[s] for s, value in sampled.items() if s in reference]
     return Row(
         method=name,
-        warning=records[0]["method"]["warning"],
-        finished=len(done),
-        attempted=len(records),
-        sampled=estimate([sampled[s] for s in sorted(sampled)], seed),
-        greedy=_mean(_by_seed(records, "greedy").values()),
-        auc=_mean(training["auc"] for training in trained),
-        difference=Estimate(None) if name == REFERENCE else estimate(paired, seed),
-        norm=_mean(training["gradient_norm"].get("median") for training in trained),
-        variance=_mean(training["gradient"].get("relative_variance") for training in trained),
-        bias=_mean(training["gradient"].get("bias") for training in trained),
-        seconds=_mean(record["timing"]["seconds"]["total"] for record in done),
+        warning=method["warning"],
+        runs=records,
+        sampled=estimate(list(sampled.values()), seed),
+        difference=Estimate(None) if method["name"] == REFERENCE else estimate(paired, seed),
+        means=means(_finished(records)),
     )
 
 
-def estimate(values: Sequence[float], seed: int) -> Estimate:
-    """The mean and its percentile interval over resampled seeds."""
-    if len(values) < 2:
-        return Estimate(values[0] if values else None)
-    sample = np.asarray(values)
-    picks = np.random.default_rng(seed).integers(len(sample), size=(RESAMPLES, len(sample)))
-    low, high = np.percentile(sample[picks].mean(-1), [2.5, 97.5])
-    return Estimate(float(sample.mean()), float(low), float(high))
+def _anchors(records: list[Record], seed: int) -> list[Row]:
+    """The untrained student, once per start and not once per run: methods share their starts. The teacher is one."""
+    rows = []
+    for name, when in ANCHORS:
+        judged = [record for record in records if record["evaluation"].get(when)]
+        distinct = {record["start"] if when == "before" else name: record for record in reversed(judged)}
+        own = [_as_after(distinct[key], when) for key in sorted(distinct)]
+        if own or when == "before":
+            accuracy = [figures(one)[SAMPLED] for one in own if SAMPLED in figures(one)]
+            rows.append(Row(name, "", (), estimate(accuracy, seed), Estimate(None), means(own)))
+    return rows
+
+
+def _as_after(record: Record, when: str) -> Record:
+    """Nothing but one evaluation, in the place where a finished run has its last."""
+    return {"budget": {}, "training": {}, "timing": {}, "evaluation": {"after": record["evaluation"][when]}}
 
 
 def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
@@ -110,33 +114,46 @@ def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
     return newest, [f"{older} older record(s) of the same runs left out"] if older else []
 
 
-def _settings(record: Record) -> tuple[str, str]:
+def _reference(records: list[Record]) -> tuple[dict[int, float], list[str]]:
+    """What differences are taken to, seed by seed: nothing, if it could be one thing or another."""
+    own = [record for record in records if record["method"]["name"] == REFERENCE]
+    if len({_settings(record) for record in own}) > 1:
+        return {}, [f"{REFERENCE} ran at several settings, so there are no differences to it"]
+    return _sampled(own), []
+
+
+def _settings(record: Record) -> tuple[str, ...]:
+    """The method's name, then every field of its estimator and its source as text."""
     method = record["method"]
-    fields = {**method["settings"], **{k: v for k, v in method["source"].items() if k != "name"}}
-    return method["name"], ", ".join(f"{key}={value}" for key, value in sorted(fields.items()))
+    source = {key: value for key, value in method["source"].items() if key != "name"}
+    kinds = {"estimator": method.get("estimator"), "source": method["source"].get("name")}
+    fields = [*kinds.items(), *method["settings"].items(), *source.items()]
+    return method["name"], *sorted(f"{key}={_text(value)}" for key, value in fields)
 
 
-def _names(records: list[Record]) -> dict[tuple[str, str], str]:
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _names(records: list[Record]) -> dict[tuple[str, ...], str]:
     """The method's name, with the fields that differ where it ran at several settings."""
     result = {}
-    for name, group in _grouped(sorted({_settings(record) for record in records}), lambda key: key[0]).items():
-        fields = [set(text.split(", ")) for _, text in group]
-        common = set.intersection(*fields)
-        for key, own in zip(group, fields, strict=True):
-            differing = ", ".join(sorted(own - common))
+    for name, group in _grouped({_settings(record) for record in records}, lambda key: key[0]).items():
+        common = set.intersection(*(set(key[1:]) for key in group))
+        for key in group:
+            differing = ", ".join(field for field in key[1:] if field not in common)
             result[key] = f"{name}[{differing}]" if differing else name
     return result
 
 
-def _by_seed(records: Iterable[Record], figure: str) -> dict[int, float]:
-    return {
-        record["seed"]: record["evaluation"]["after"][figure] for record in records if record["status"] == "finished"
-    }
+def _finished(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record["status"] == "finished"]
 
 
-def _mean(values: Iterable[Any]) -> float | None:
-    known = sorted(value for value in values if isinstance(value, int | float))
-    return float(np.mean(known)) if known else None
+def _sampled(records: Iterable[Record]) -> dict[int, float]:
+    """Sampled accuracy of the finished runs, by seed."""
+    known = {record["seed"]: figures(record).get(SAMPLED) for record in _finished(records)}
+    return {seed: value for seed, value in sorted(known.items()) if value is not None}
 
 
 def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:

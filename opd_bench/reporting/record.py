@@ -5,9 +5,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Record = dict[str, Any]
 SCHEMA = 1
@@ -32,43 +33,55 @@ class RecordError(RuntimeError):
 
 
 def write_record(folder: Path, content: Mapping[str, Any]) -> Path:
-    """`folder`/record.json, whole or not at all: written beside its place, to disk, and moved there."""
-    record = _plain({**content, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds")})
+    """`folder`/record.json with schema, creation time and id = the first 16 digits of sha256(everything else)."""
+    path = folder / "record.json"
+    record = _plain({**content, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="microseconds")})
     record["id"] = _digest(record)
-    path, unfinished = folder / "record.json", folder / "record.json.part"
+    _complete(path, record)
     try:
-        with unfinished.open("w") as file:
-            json.dump(record, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        write_whole(path, json.dumps(record, indent=1, allow_nan=False))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise RecordError(
             f"{path} can't be written: {error.strerror or error}. Free some space or choose results=FOLDER."
         ) from error
     return path
 
 
+def write_whole(path: Path, text: str) -> None:
+    """The file has all of `text` or is what it was: written beside its place, to disk, and moved there."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):  # where nothing could be begun there is nothing to remove
+            unfinished.unlink()
+        raise
+    _settle(path.parent)
+
+
 def read_record(path: Path) -> Record:
     """A record that is whole and as it was written."""
     try:
-        record: Record = json.loads(path.read_text(), parse_constant=_refuse)
-    except (OSError, ValueError) as error:
+        record: Record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a record: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise RecordError(f"{path}: not a record of schema {SCHEMA}")
-    if missing := [key for key in KEYS if key not in record]:
-        raise RecordError(f"{path}: lacks {', '.join(missing)}")
+    _complete(path, record)
     if record["id"] != _digest(record):
         raise RecordError(f"{path}: changed after it was written; run the command again to make it anew")
     return record
 
 
 def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """All records below, and what is wrong with the files that are none."""
+    """All records below, and what is wrong with the files that are none. Folders may lie in one another."""
     records, complaints = [], []
-    for path in sorted(path for folder in folders for path in folder.rglob("record.json")):
+    found = {path.resolve(): path for folder in folders for path in folder.rglob("record.json")}
+    for path in sorted(found.values()):
         try:
             records.append(read_record(path))
         except RecordError as error:
@@ -79,6 +92,21 @@ def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
 def outcome(record: Record) -> Record:
     """What must be the same whenever the same command runs."""
     return {key: value for key, value in record.items() if key not in NOT_THE_OUTCOME}
+
+
+def _complete(path: Path, record: Mapping[str, Any]) -> None:
+    if missing := [key for key in KEYS if key not in record]:
+        raise RecordError(f"{path}: lacks {', '.join(missing)}")
+
+
+def _settle(folder: Path) -> None:
+    """The move itself to disk, for the case of a power cut; the file's content is there already."""
+    with suppress(OSError):  # some network file systems can't, and the file is in its place
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _digest(record: Mapping[str, Any]) -> str:
@@ -95,5 +123,13 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _refuse(word: str) -> None:
+def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    """Python reads 1e999 as infinity, which no record has."""
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits} is too large")
+    return value

@@ -1,0 +1,53 @@
+"""The numbers in records, by dotted name, and their means and intervals over runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from opd_bench.reporting.record import Record
+
+RESAMPLES = 10_000
+SECTIONS = ("budget", "training", "evaluation", "timing")
+WORDS = ("nan", "inf", "-inf")
+"""How a record writes what JSON has no number for."""
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds and its 95 % bootstrap interval, which one seed does not have."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def estimate(values: Sequence[float], seed: int) -> Estimate:
+    """The mean and its percentile interval over resampled seeds."""
+    if len(values) < 2:
+        return Estimate(values[0] if values else None)
+    sample = np.asarray(values)
+    picks = np.random.default_rng(seed).integers(len(sample), size=(RESAMPLES, len(sample)))
+    low, high = np.percentile(sample[picks].mean(-1), [2.5, 97.5])
+    return Estimate(float(sample.mean()), float(low), float(high))
+
+
+def figures(record: Record) -> dict[str, float]:
+    """Every single number that a run measured, such as evaluation.after.greedy; series are left out."""
+    return {name: value for section in SECTIONS for name, value in _numbers(section, record[section])}
+
+
+def means(records: Sequence[Record]) -> dict[str, float]:
+    """Of every figure, over the runs that have it. One infinite value makes the mean infinite, and is seen."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        for name, value in figures(record).items():
+            found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in sorted(found.items())}
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(f"{name}.{key}", item)
+    elif value in WORDS or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield name, float(value)
