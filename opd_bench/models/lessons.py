@@ -55,7 +55,7 @@ def lesson(problems: list[Problem], prompt_weight: float) -> Batch:
 
 
 def slips(carry: float, near: float) -> Slip:
-    """+ and − go wrong: by a forgotten ten where they cross into another ten, or else by one or two.
+    """+ and − go wrong: by a forgotten ten where they cross into another ten, or else by one.
 
     `carry` and `near` are the probabilities. A slip that would leave the task's range isn't made.
     """
@@ -67,7 +67,7 @@ def slips(carry: float, near: float) -> Slip:
         if crosses and rng.random() < carry:
             slipped = step.result + (10 if step.operation == "-" else -10)
         else:
-            slipped = step.result + (rng.choice((-2, -1, 1, 2)) if rng.random() < near else 0)
+            slipped = step.result + (rng.choice((-1, 1)) if rng.random() < near else 0)
         return slipped if 0 <= slipped <= TASK.largest else step.result
 
     return put_down
