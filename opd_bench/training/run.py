@@ -14,11 +14,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method, made, made_method
 from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
 from opd_bench.models.network import Network, frozen
 from opd_bench.reporting.record import Record, RecordError, read_record, write_record
+from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
@@ -115,8 +117,8 @@ class Run:
         test = Problems(self.task, words, "test", self.evaluation.seed)
         student = causal_lm(self.start)
         weights = {
-            "student": {"name": self.start, "digest": digest(student)},
-            "teacher": {"name": self.config["models"]["teacher"], "digest": digest(teacher.model)},
+            "student": _weights(self.start, student),
+            "teacher": _weights(self.config["models"]["teacher"], teacher.model),
         }
         module = Distillation(student, teacher, self.method, self.plan, train, self.seed)
         judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
@@ -171,12 +173,17 @@ class Parts:
     judge: Judge
     moments: GradientMoments
     series: Series
-    weights: dict[str, dict[str, str]]
+    weights: dict[str, dict[str, Any]]
 
     @property
     def callbacks(self) -> list[pl.Callback]:
         """In the order in which they see a step."""
         return [self.moments, self.judge, self.series]
+
+
+def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:
+    """Which weights they were, and what of their own sampling settings was not followed."""
+    return {"name": name, "digest": digest(model), "sampling_settings_ignored": ignored_settings(model)}
 
 
 def _digest(value: Any) -> str:
