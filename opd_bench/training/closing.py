@@ -10,6 +10,16 @@ from rich.table import Table
 from opd_bench.training.run import Run
 
 
+WORDS = {
+    "greedy": "solved, greedily",
+    "sampled": "solved, sampled at T = 1",
+    "formatted": "well-formed",
+    "truncated": "cut off",
+    "length": "tokens",
+}
+ORDER = {"greedy": 0, "sampled": 1, "formatted": 3, "truncated": 4, "length": 5}
+
+
 def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, done: bool) -> None:
     """A line of a sweep, or a table."""
     after = record["evaluation"]["after"] or {}
@@ -37,8 +47,8 @@ def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
     for column in ("", "before", "after"):
         table.add_column(column, justify="right" if column else "left")
     before, after = (record["evaluation"][when] or {} for when in ("before", "after"))
-    for name in before:
-        table.add_row(name, *(_figure(name, side.get(name)) for side in (before, after)))
+    for name in sorted(before, key=lambda name: ORDER.get(name, 2)):
+        table.add_row(WORDS.get(name, name), *(_figure(name, side.get(name)) for side in (before, after)))
     training = record["training"]
     kl, norm, gradient = training["reverse_kl"], training["gradient_norm"], training["gradient"]
     table.add_section()

@@ -143,7 +143,7 @@ class Run:
         trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
 
     def _extras(self) -> list[pl.Callback]:
-        title = f"{self.config['name']} on {self.protocol['name']}, seed {self.seed}"
+        title = f"{self.config['name']}, seed {self.seed}"
         bars: list[pl.Callback] = [ProgressBar(self.console, title)] if self.bar else []
         every = self.watch.checkpoint_every
         return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
