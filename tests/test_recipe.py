@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from opd_bench.models import recipe
 from opd_bench.models.lessons import TASK, corrected, drill, slips, sloppy, solved
 from opd_bench.models.load import PACKAGED, causal_lm, fingerprint, located
-from opd_bench.tasks.mini_gsm import Step
+from opd_bench.tasks.mini_gsm import Step, split_of
 
 RECORD = json.loads((PACKAGED / "recipe.json").read_text())
 MODELS = sorted(RECORD["models"])
@@ -82,7 +82,15 @@ def test_slips_stay_in_range_and_leave_products_alone():
     assert always(rng, Step(43, "-", 5, 38)) == 48
 
 
-def test_a_sloppy_chain_is_of_the_training_split_once_corrected():
+def test_sloppy_lessons_are_of_the_training_split_once_corrected(monkeypatch):
+    chains, told = [], type(TASK).told
+    monkeypatch.setattr(type(TASK), "told", lambda task, rng, steps: chains.append(steps) or told(task, rng, steps))
+    sloppy(random.Random(0), 0.9, 0.5)
+    assert len(chains) == 64
+    assert {split_of(corrected(steps)) for steps in chains} == {"train"}
+
+
+def test_a_corrected_chain_has_the_same_operations_and_true_results():
     rng = random.Random(1)
     chain = TASK.chain(rng, slips(0.9, 0.5))
     right = corrected(chain)
@@ -104,13 +112,30 @@ def test_lessons_weigh_solutions_and_never_padding():
     assert not torch.equal(sloppy(random.Random(0), 0.9, 0.5)[0], sloppy(random.Random(1), 0.9, 0.5)[0])
 
 
-def test_training_repeats_itself_to_the_bit_and_survives_an_interruption(tmp_path):
-    course = recipe.STUDENT._replace(ready=0.0, bar=0.0, steps=2, cooling=2)
+class Stop:
+    """An interruption at the third step, which is in the second round."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self, *_):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_training_repeats_itself_to_the_bit_and_survives_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "accuracy", lambda *_: 0.5)  # one constant round, then one of cooling
+    course = recipe.STUDENT._replace(ready=0.5, bar=0.5, steps=2, cooling=2)
+    for name in ("fresh", "cut"):
+        (tmp_path / name).mkdir()
     whole = recipe.learn(recipe.Recipe("tiny", 5, course), tmp_path, lambda *_: None)
-    again = recipe.learn(recipe.Recipe("tiny", 5, course), tmp_path, lambda *_: None)  # from its last round
-    (tmp_path / "fresh").mkdir()
+    again = recipe.learn(recipe.Recipe("tiny", 5, course), tmp_path, lambda *_: None)  # finished: nothing is done again
+    with pytest.raises(KeyboardInterrupt):
+        recipe.learn(recipe.Recipe("tiny", 5, course), tmp_path / "cut", Stop(3))
+    cut = recipe.learn(recipe.Recipe("tiny", 5, course), tmp_path / "cut", lambda *_: None)
     fresh = recipe.learn(recipe.Recipe("tiny", 5, course), tmp_path / "fresh", lambda *_: None)
-    for learner in (again, fresh):
+    for learner in (again, fresh, cut):
         assert learner.rounds == whole.rounds
         pairs = zip(learner.model.parameters(), whole.model.parameters(), strict=True)
         assert all(torch.equal(one, two) for one, two in pairs)

@@ -88,6 +88,20 @@ def test_a_step_s_gradient_is_that_of_the_dense_loss(tmp_path, with_callback, me
         torch.testing.assert_close(witness.gradients[name], parameter.grad, rtol=1e-3, atol=2e-5)
 
 
+def test_the_first_rollouts_of_a_seed_are_the_same_for_every_method_and_other_at_another(tmp_path, with_callback):
+    """Guided rows come after the ordinary ones, and leave them as they are."""
+    with_callback(witness := Witness())
+    written = {}
+    for method in ("opd", "vopd", "opd_full", "veto", "tropd", "reopold", "eopd", "opd_plus"):
+        for seed in (0, 2):  # both from the same start
+            small_run(tmp_path, method, "plan.steps=1", "evaluation.problems=2", f"seed={seed}").perform()
+            ids, mask = witness.rollout.ids[:8], witness.rollout.mask[:8]
+            written.setdefault(seed, []).append([row[kept].tolist() for row, kept in zip(ids, mask, strict=True)])
+    assert all(other == written[0][0] for other in written[0])
+    assert all(other == written[2][0] for other in written[2])
+    assert written[0][0] != written[2][0]
+
+
 def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
     run = small_run(tmp_path, "opd")
     before = digest(causal_lm("embedded/teacher"))
@@ -169,6 +183,12 @@ def test_a_run_that_fails_is_a_record_with_its_reason_and_can_be_tried_again(tmp
     assert (record["status"], record["reason"]) == ("failed", "RuntimeError: a [broken] callback")
     assert "Traceback" in (run.folder / "error.txt").read_text()
     assert run.record() is None
+
+
+def test_several_processes_are_refused_for_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(pl.Trainer, "world_size", property(lambda trainer: 2))
+    record = small_run(tmp_path, "opd").perform()
+    assert "one process for now, got trainer.devices=2" in record["reason"]
 
 
 def test_the_record_holds_what_happened(tmp_path):

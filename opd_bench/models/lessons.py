@@ -7,7 +7,7 @@ from torch import Tensor
 
 from opd_bench.models.vocabulary import word_tokenizer
 from opd_bench.tasks.base import Problem
-from opd_bench.tasks.mini_gsm import CONNECTORS, SHARES, MiniGSM, Slip, Step, _bucket, written
+from opd_bench.tasks.mini_gsm import CONNECTORS, MiniGSM, Slip, Step, split_of, written
 
 TASK = MiniGSM(largest=99, operand=12, steps_min=2, steps_max=4, distraction=0.3)
 TOKENIZER = word_tokenizer(TASK.words, 512)
@@ -37,7 +37,7 @@ def sloppy(rng: random.Random, carry: float, near: float) -> Batch:
     problems, slip = list[Problem](), slips(carry, near)
     while len(problems) < BATCH:
         steps = TASK.chain(rng, slip)
-        if _bucket(corrected(steps)) in SHARES["train"]:
+        if split_of(corrected(steps)) == "train":
             problems.append(TASK.told(rng, steps))
     return lesson(problems, 0.0)
 

@@ -27,10 +27,15 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from opd_bench.models.lessons import BATCH, TASK, TOKENIZER, Batch, drill, sloppy, solved
 from opd_bench.models.load import PACKAGED, causal_lm
+from opd_bench.models.vocabulary import word_tokenizer
 from opd_bench.tasks.base import Split
 
 JUDGED = 1024  # problems per measured accuracy
 Report = Callable[[str, int, int], None]  # what is going on, steps done, steps in all
+
+
+class RecipeError(RuntimeError):
+    """A recipe that did not lead where it should."""
 
 
 class Course(NamedTuple):
@@ -188,7 +193,7 @@ def learn(recipe: Recipe, work: Path, report: Report) -> Learner:
     while not (learner.cooled and learner.accuracy >= course.bar):
         if len(learner.rounds) >= course.rounds:
             best = max(each[2] for each in learner.rounds)
-            raise RuntimeError(f"{recipe.base}: at best {best:.1%} in {course.rounds} rounds, not {course.bar:.1%}")
+            raise RecipeError(f"{recipe.base}: at best {best:.1%} in {course.rounds} rounds, not {course.bar:.1%}")
         take_round(learner, course, recipe.seed, report)
         saved = {"model": model.state_dict(), "optimizer": learner.optimizer.state_dict(), "rounds": learner.rounds}
         torch.save(saved, state.with_suffix(".new"))
@@ -205,7 +210,7 @@ def spoil(model: PreTrainedModel, habit: Habit, seed: int, report: Report) -> No
         report("careless habits", step + 1, habit.steps)
     reached = accuracy(model, "validation")
     if not habit.low <= reached <= habit.high:
-        raise RuntimeError(f"{habit} leads to {reached:.1%}, not to {habit.low:.0%} to {habit.high:.0%}")
+        raise RecipeError(f"{habit} leads to {reached:.1%}, not to {habit.low:.0%} to {habit.high:.0%}")
 
 
 def make(name: str, out: Path, work: Path, report: Report) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def make(name: str, out: Path, work: Path, report: Report) -> dict[str, Any]:
         spoil(learner.model, recipe.habit, recipe.seed, report)
     halved: Any = learner.model
     halved.to(torch.bfloat16).save_pretrained(out / name)
-    TOKENIZER.save_pretrained(out / name)
+    word_tokenizer(TASK.words, len(TOKENIZER)).save_pretrained(out / name)  # TOKENIZER remembers how it was used
     shipped = causal_lm(str(out / name))
     shipped.eval()
     return {
@@ -283,7 +288,7 @@ def main() -> None:
             bar = progress.add_task(name)
             try:
                 records[name] = make(name, asked.out, asked.work, partial(shown, progress, bar, name))
-            except RuntimeError as error:
+            except RecipeError as error:
                 sys.exit(str(error))
             write({name: records[name]}, asked.out / "recipe.json")
     Console().print(table(records))

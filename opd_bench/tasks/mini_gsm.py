@@ -87,7 +87,7 @@ class MiniGSM(Task):
         rng = random.Random(f"mini_gsm {split} {seed} {index}")
         while True:
             chain = self.chain(rng)
-            if _bucket(chain) in SHARES[split]:
+            if split_of(chain) == split:
                 return self.told(rng, chain)
 
     def verdict(self, problem: Problem, response: str, finished: bool) -> Verdict:
@@ -150,12 +150,13 @@ class MiniGSM(Task):
         return [*grammar, *NAMES, *THINGS, *DAYS, *CONNECTORS]
 
 
+def split_of(steps: list[Step]) -> Split:
+    """By the numbers and operations alone, not by the words: a chain belongs to one split whoever tells it."""
+    text = " ".join(written(step) for step in steps)
+    share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 100
+    return next(split for split, shares in SHARES.items() if share in shares)
+
+
 def written(step: Step) -> str:
     """A step as the solution has it."""
     return f"{step.before} {step.operation} {step.operand} = {step.result} ."
-
-
-def _bucket(steps: list[Step]) -> int:
-    """0 to 99, from the numbers and operations alone."""
-    text = " ".join(written(step) for step in steps)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 100

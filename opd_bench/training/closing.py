@@ -9,7 +9,6 @@ from rich.table import Table
 
 from opd_bench.training.run import Run
 
-
 WORDS = {
     "greedy": "solved, greedily",
     "sampled": "solved, sampled at T = 1",

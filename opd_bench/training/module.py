@@ -46,17 +46,14 @@ class Distillation(pl.LightningModule):
     modules: in `_writers`.
     """
 
-    def __init__(
-        self, student: PreTrainedModel, teacher: Network, method: Method, plan: Plan, problems: Problems, seed: int
-    ):
+    def __init__(self, student: PreTrainedModel, teacher: Network, method: Method, plan: Plan, problems: Problems):
         super().__init__()
         self.automatic_optimization = False
         self.student = student.train()
         self.estimator, self.source = method
-        self.plan, self.seed = plan, seed
-        self.problems = problems
+        self.plan, self.problems, self.seed = plan, problems, problems.seed
         self._networks = {Origin.STUDENT: Network(student), Origin.TEACHER: teacher}
-        self.writers = Writers(self._networks, plan.response_limit, [problems.tokenizer.eos_token_id], seed)
+        self.writers = Writers(self._networks, plan.response_limit, [problems.tokenizer.eos_token_id], self.seed)
         self.rollout: Rollout | None = None
         self.numbers: Tensor | None = None
         self.seen: Seen | None = None
@@ -87,6 +84,8 @@ class Distillation(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """The teacher goes where the student is."""
+        if self.trainer.world_size > 1:  # sums over the global batch are taken in one process
+            raise ValueError(f"a run has one process for now, got trainer.devices={self.trainer.world_size}")
         self.teacher.model.to(self.device)  # type: ignore[arg-type]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ class Run:
             "student": _weights(self.start, student),
             "teacher": _weights(self.config["models"]["teacher"], teacher.model),
         }
-        module = Distillation(student, teacher, self.method, self.plan, train, self.seed)
+        module = Distillation(student, teacher, self.method, self.plan, train)
         judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes)
         return Parts(module, judge, moments, Series(), weights)
