@@ -215,7 +215,8 @@ def test_tensorboard_shows_all_four_families(tmp_path):
     record = run.perform()
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     tags = events.Tags()["scalars"]
-    assert {"train", "eval", "grad", "estimator"} <= {tag.split("/")[0] for tag in tags}
+    assert {tag.split("/")[0] for tag in tags} == {"train", "eval", "grad", "estimator"}
+    assert [event.step for event in events.Scalars("eval/test_sampled")] == [0, 6]
     written = [event.value for event in events.Scalars("grad/norm")]
     assert written == pytest.approx(record["training"]["series"]["grad/norm"], rel=1e-6)
     assert [event.step for event in events.Scalars("grad/norm")] == [1, 2, 3, 4, 5, 6]

@@ -123,6 +123,10 @@ def _update(metrics: MetricCollection, row: list[Response]) -> None:
     metrics[f"pass@{len(sampled)}"].update(correct[None])
 
 
+def _tagged(family: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{family}{name}": value for name, value in figures.items()}
+
+
 class Judge(pl.Callback):
     """Before the first step, on the validation split now and then, and after the last step."""
 
@@ -135,6 +139,8 @@ class Judge(pl.Callback):
         """The untrained student, unless the run is a resumed one and knows."""
         if not self.before:
             self.before = self._tested(module, "before")
+            for logger in trainer.loggers:
+                logger.log_metrics(_tagged("eval/test_", self.before), step=0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """The step's own rollouts; validation every so often; the test at the end."""
@@ -143,9 +149,10 @@ class Judge(pl.Callback):
         step, every = trainer.global_step, self.plan.every
         if every and step % every == 0:
             figures = judged(module.writers, self.validation, self.plan.validation_problems, 1, self.plan).figures
-            module.metrics |= {f"eval/{name}": value for name, value in figures.items()}
+            module.metrics |= _tagged("eval/", figures)
         if step == module.plan.steps:
             self.after = self._tested(module, "after")
+            module.metrics |= _tagged("eval/test_", self.after)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run need not do again."""
@@ -159,7 +166,6 @@ class Judge(pl.Callback):
         assert isinstance(module, Distillation)
         result = judged(module.writers, self.test, self.plan.problems, self.plan.samples, self.plan)
         result.save(self.folder / f"responses-{when}.jsonl.gz")
-        module.metrics |= {f"eval/test_{name}": value for name, value in result.figures.items()}
         return result.figures
 
     @staticmethod

@@ -153,7 +153,7 @@ class Run:
         logger = TensorBoardLogger(self.folder, name=None, version="tensorboard")
         after = content["evaluation"]["after"] or {}
         settings = {"method": self.config["name"], "seed": self.seed, "protocol": self.protocol["name"]}
-        logger.log_hyperparams(settings, {f"final/{name}": value for name, value in after.items()})
+        logger.log_hyperparams(settings, {f"eval/final_{name}": value for name, value in after.items()})
         logger.finalize("success")
 
     def _write(self, content: Mapping[str, Any]) -> Record:
