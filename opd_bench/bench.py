@@ -47,7 +47,7 @@ def bench(config: DictConfig) -> None:
     else:
         closing(console, run, record, brief=many, done=done is not None)
         for table in [] if many else tables(find_records([run.folder.parents[1]])[0]):
-            console.print(terminal(table))
+            console.print(terminal(table, console.width))
         status = record["status"]
     if status != "finished" and not many:  # of many, one that fails does not stop the rest
         sys.exit(1)

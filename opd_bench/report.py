@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = tables(records, options.seed)
     console = Console()
     for table in found:
-        console.print(terminal(table))
+        console.print(terminal(table, console.width))
     out = options.out or folders[0]
     try:
         written = _save(found, out)

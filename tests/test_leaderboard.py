@@ -26,8 +26,17 @@ def method(name="opd", seed=0, sampled=0.5, **fields):
 
 def shown(table, width=200):
     console = Console(file=io.StringIO(), width=width)
-    console.print(terminal(table))
+    console.print(terminal(table, console.width))
     return console.file.getvalue()
+
+
+def test_a_narrow_terminal_shows_whole_rows_and_says_what_it_leaves_out(tmp_path):
+    (table,) = tables(written(tmp_path, *many({"opd": 0.5, "vopd": 0.7})))
+    lines = shown(table, 80).splitlines()
+    assert any(line.split()[1:2] == ["vopd"] and line.count("]") == 2 for line in lines)
+    assert "AUC %" in shown(table, 80)  # in the caption alone
+    assert not any("sampled" in line and "AUC" in line for line in lines)
+    assert any("sampled" in line and "AUC" in line for line in shown(table, 200).splitlines())
 
 
 # ---------------------------------------------------------------- figures

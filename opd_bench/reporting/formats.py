@@ -17,18 +17,25 @@ COLUMNS += ("‖g‖", "rel. variance", "bias", "s")
 SHARES = ("evaluation.after.greedy", "training.auc")
 PLAIN = ("training.gradient_norm.median", "training.gradient.relative_variance", "training.gradient.bias")
 IDENTITY = ("seed", "start", "status", "reason", "created", "id")
+WIDE = 115
+LEFT_OUT = ("greedy %", "AUC %", "‖g‖", "rel. variance", "bias", "s")
 CAPTION = "Means over seeds [95 % bootstrap interval]. Fewer than five seeds or a ⚠: not ranked."
 
 
-def terminal(table: Table) -> Shown:
-    """For people at a terminal. Text, unlike a string, is shown as it is, markup or not."""
-    caption = Text("\n".join([CAPTION, *table.notes]), style="table.caption")
+def terminal(table: Table, width: int) -> Shown:
+    """For people at a terminal: a narrow one leaves some columns out and says so.
+
+    Text, unlike a string, is shown as it is, markup or not.
+    """
+    kept = [number for number, column in enumerate(COLUMNS) if width >= WIDE or column not in LEFT_OUT]
+    narrow = [f"A terminal {WIDE} wide shows {', '.join(LEFT_OUT)} too."] if width < WIDE else []
+    caption = Text("\n".join([CAPTION, *narrow, *table.notes]), style="table.caption")
     title = Text(table.title, style="table.title")
     shown = Shown(title=title, caption=caption, box=box.SIMPLE_HEAD, collapse_padding=True)
-    for number, column in enumerate(COLUMNS):
-        shown.add_column(Text(column), justify="left" if number == 1 else "right", no_wrap=number == 1)
+    for number in kept:
+        shown.add_column(Text(COLUMNS[number]), justify="left" if number == 1 else "right", no_wrap=number == 1)
     for row in _cells(table):
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(row[number]) for number in kept))
     return shown
 
 
