@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from opd_bench.maths.divergences import log_probs
+from opd_bench.models.network import Network, frozen
 from opd_bench.rollouts import engine
 from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Mixed, sampled
 from opd_bench.rollouts.draws import Draws
@@ -52,6 +54,18 @@ def test_tokens_don_t_depend_on_padding_or_on_the_rest_of_the_batch():
         assert int(alone.length) == length
         assert torch.equal(alone.token[0, :length], together.token[row, :length])
         torch.testing.assert_close(alone.logp[0, :length], together.logp[row, :length], rtol=1e-5, atol=1e-6)
+
+
+def test_padding_moves_no_position_of_a_model_that_counts_them_absolutely():
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4, eos_token_id=END)
+    model = Network(frozen(GPT2LMHeadModel(config).double()))
+    batch = prompts()
+    together = model.logits(batch.ids, batch.mask)
+    for row in range(5):
+        alone = model.logits(batch.ids[row][batch.mask[row]][None], batch.mask[row][batch.mask[row]][None])
+        torch.testing.assert_close(together[row][batch.mask[row]], alone[0], rtol=1e-9, atol=1e-9)
+    written(student=model)
 
 
 @pytest.mark.parametrize("choice", [STUDENT, Corrected(5), Mixed(0.4)])

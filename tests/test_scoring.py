@@ -99,11 +99,12 @@ def test_a_tied_head_gets_the_gradient_of_both_its_uses(name):
 def test_micro_batches_scored_one_by_one_add_up_to_the_whole(name):
     """As a training step does it: weights and denominator first, then a backward pass for each."""
     estimator, pair = load_method(name).estimator, heads(torch.float64)
-    whole = states(estimator, torch.float64)
+    whole = states(estimator, torch.float64, lengths=(8, 8, 8))
     (expected,) = torch.autograd.grad(batch_loss(estimator, [whole], 0.7, None, pair), whole.student)
     scorer, parts = Scorer(estimator, pair, 2), [ScoredBatch(*(x[i : i + 1] for x in whole)) for i in range(3)]
     weights = scorer.weights(parts, 0.7)
     denominator = scorer.denominator(parts, weights)
+    assert sum(weight is None or bool(weight.any()) for weight in weights) > 1  # so that a sum over one part is wrong
     found = torch.zeros_like(expected)
     for part, weight in zip(parts, weights, strict=True):
         found += torch.autograd.grad(scorer.score(part, weight, 0.7).numerator / denominator, whole.student)[0]

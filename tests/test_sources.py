@@ -105,13 +105,14 @@ def test_a_mixture_at_its_ends_is_one_model_alone():
     assert (result.origin[result.response] == Origin.TEACHER).all()
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.3, 0.7])
 @pytest.mark.parametrize("length", ["ratio", "cap"])
-def test_guided_rows_open_with_the_teacher_s_answer_and_go_on_as_the_student(length):
+def test_guided_rows_open_with_the_teacher_s_answer_and_go_on_as_the_student(length, progress):
     source, count = TeacherPrefix(length=length, extra=0.5), len(prompts().ids)
     policies = writers()
     answers = rows(drawn(Teacher(), policies=policies), slice(None))
     openings = {tuple(ids) for ids, _ in answers}
-    result = drawn(source, 0.3, policies=policies)
+    result = drawn(source, progress, policies=policies)
     guided = rows(result, slice(count, None))
     assert len(guided) == count // 2
     for ids, origin in guided:
@@ -119,7 +120,7 @@ def test_guided_rows_open_with_the_teacher_s_answer_and_go_on_as_the_student(len
         assert set(origin[head:]) == {Origin.STUDENT}
         matching = [answer for answer in openings if list(answer[:head]) == ids[:head]]
         ended = [len(answer) - (answer[-1] == 2) for answer in matching]
-        share = source.share(0.3)
+        share = source.share(progress)
         expected = [int(share * n) if length == "ratio" else min(n, int(share * LIMIT)) for n in ended]
         assert min(head, LIMIT - 1) in [min(n, LIMIT - 1) for n in expected]
 
