@@ -119,8 +119,8 @@ def test_a_models_own_generation_config_plays_no_part_and_is_told():
 def test_dropout_is_off_while_generating_and_the_mode_comes_back():
     student = network(0, attention_dropout=0.5)
     student.model.train()
-    with torch.random.fork_rng():
-        results = [written(student=student) for _ in range(2)]
+    policies, batch = writers(student=student), prompts()
+    results = [policies.write(batch.ids, batch.mask, STUDENT, uniform(len(batch.ids))) for _ in range(2)]
     assert student.model.training
     assert torch.equal(results[0].token, results[1].token)
 
