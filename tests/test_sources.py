@@ -10,6 +10,9 @@ from opd_bench.rollouts.sources import Coin, Data, Interleaved, Mixture, Student
 from opd_bench.tokens import Origin, Rollout
 from tests.models import LIMIT, VOCABULARY, network, prompts, writers
 
+TALKER = 5
+"""A teacher some of whose answers end and some of whose are cut."""
+
 SOURCES = [
     Student(),
     Teacher(),
@@ -109,8 +112,9 @@ def test_a_mixture_at_its_ends_is_one_model_alone():
 @pytest.mark.parametrize("length", ["ratio", "cap"])
 def test_guided_rows_open_with_the_teacher_s_answer_and_go_on_as_the_student(length, progress):
     source, count = TeacherPrefix(length=length, extra=0.5), len(prompts().ids)
-    policies = writers()
+    policies = writers(teacher=network(TALKER))
     answers = rows(drawn(Teacher(), policies=policies), slice(None))
+    assert {ids[-1] == 2 for ids, _ in answers} == {True, False}  # some ended by themselves, some did not
     openings = {tuple(ids) for ids, _ in answers}
     result = drawn(source, progress, policies=policies)
     guided = rows(result, slice(count, None))
