@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from opd_bench import load_method
+from opd_bench import load_method, method_names
 from opd_bench.models.load import causal_lm, digest
 from opd_bench.models.network import Network
 from opd_bench.reporting.record import outcome
@@ -102,6 +102,16 @@ def test_the_first_rollouts_of_a_seed_are_the_same_for_every_method_and_other_at
     assert written[0][0] != written[2][0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["standard", "mismatch"])
+@pytest.mark.parametrize("method", method_names())
+def test_every_method_runs_to_its_end(tmp_path, method, setting):
+    record = small_run(tmp_path, method, f"setting={setting}").perform()
+    assert (record["status"], record["reason"]) == ("finished", "")
+    assert record["budget"]["steps"] == 6
+    assert all(math.isfinite(value) for value in record["training"]["series"]["train/loss"])
+
+
 def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
     run = small_run(tmp_path, "opd")
     before = digest(causal_lm("embedded/teacher"))
@@ -185,6 +195,18 @@ def test_a_run_that_fails_is_a_record_with_its_reason_and_can_be_tried_again(tmp
     assert run.record() is None
 
 
+def test_only_rollouts_that_the_student_wrote_alone_count_as_solved_by_it(tmp_path):
+    series = {name: small_run(tmp_path, name).perform()["training"] for name in ("sft", "gkd", "skd", "opd")}
+    assert series["sft"]["auc"] is None
+    assert "train/accuracy" not in series["sft"]["series"]
+    assert None not in series["opd"]["series"]["train/accuracy"]
+    written = zip(
+        series["gkd"]["series"]["train/accuracy"], series["gkd"]["series"]["train/tokens_student"], strict=True
+    )
+    assert all((accuracy is None) == (tokens == 0) for accuracy, tokens in written)
+    assert series["skd"]["series"]["train/tokens_teacher"] != [0.0] * 6
+
+
 def test_several_processes_are_refused_for_now(tmp_path, monkeypatch):
     monkeypatch.setattr(pl.Trainer, "world_size", property(lambda trainer: 2))
     record = small_run(tmp_path, "opd").perform()
@@ -240,6 +262,7 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path):
     run.perform()
     folder = run.folder / "checkpoints"
     last = newest(folder)
+    assert last.name == "step000006.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     assert newest(folder) not in (None, last)
     assert newest(tmp_path / "nowhere") is None
