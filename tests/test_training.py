@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import time
 
 import lightning.pytorch as pl
 import pytest
@@ -205,6 +206,19 @@ def test_only_rollouts_that_the_student_wrote_alone_count_as_solved_by_it(tmp_pa
     )
     assert all((accuracy is None) == (tokens == 0) for accuracy, tokens in written)
     assert series["skd"]["series"]["train/tokens_teacher"] != [0.0] * 6
+
+
+def test_time_inside_another_phase_is_counted_once(tmp_path):
+    module = small_run(tmp_path, "opd")._parts().module
+    start = time.perf_counter()
+    with module.timed("optimiser"):
+        time.sleep(0.02)
+        with module.timed("moments"):
+            time.sleep(0.05)
+    passed = time.perf_counter() - start
+    assert sum(module.seconds.values()) == pytest.approx(passed, abs=0.005)
+    assert module.seconds["moments"] >= 0.05
+    assert module.seconds["optimiser"] < passed - 0.049
 
 
 def test_several_processes_are_refused_for_now(tmp_path, monkeypatch):

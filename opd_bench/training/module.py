@@ -21,6 +21,9 @@ from opd_bench.training.data import Problems, PromptStream
 from opd_bench.training.health import of_sequences, of_tokens
 from opd_bench.training.plan import Plan
 
+PHASES = ("rollout", "teacher", "student", "loss", "optimiser", "moments")
+"""What a training step's seconds are counted under."""
+
 
 class DivergedError(RuntimeError):
     """A loss or a gradient is not a finite number."""
@@ -43,7 +46,7 @@ class Distillation(pl.LightningModule):
     """A student, its frozen teacher and the method between them.
 
     The teacher and the rest of what must not be trained, sharded or saved are kept where Lightning does not look for
-    modules: in `_writers`.
+    modules: in `_networks`.
     """
 
     def __init__(self, student: PreTrainedModel, teacher: Network, method: Method, plan: Plan, problems: Problems):
@@ -58,7 +61,7 @@ class Distillation(pl.LightningModule):
         self.numbers: Tensor | None = None
         self.seen: Seen | None = None
         self.metrics: dict[str, float] = {}
-        self.seconds = dict.fromkeys(("rollout", "teacher", "student", "loss", "optimiser"), 0.0)
+        self.seconds = dict.fromkeys(PHASES, 0.0)
 
     # ---------------------------------------------------------------- what Lightning asks for
 
@@ -116,7 +119,7 @@ class Distillation(pl.LightningModule):
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
         """Roll out, before the step proper: a sharded student may not be read inside of it."""
         torch.manual_seed(int(self.draws.once("dropout") * 2**31))
-        with self._timed("rollout"):
+        with self.timed("rollout"):
             self.rollout, self.numbers = self.source.draw(self.writers, batch, self.progress, self.draws), batch.number
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
@@ -126,7 +129,7 @@ class Distillation(pl.LightningModule):
         for group in optimiser.param_groups:  # type: ignore[union-attr]
             group["lr"] = plan.learning_rate * plan.learning_rate_at(self.global_step)
         loss = self._backward(self.rollout, progress)
-        with self._timed("optimiser"):
+        with self.timed("optimiser"):
             norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), plan.clip or torch.inf)
             self._check(loss, norm)
             self.metrics = self._metrics(loss, norm)
@@ -137,17 +140,17 @@ class Distillation(pl.LightningModule):
         """Gradients of Σ w ℓ / denominator over all micro-batches; the value of that."""
         scorer = Scorer(self.estimator, Heads(self.pupil.head, self.teacher.head), self.plan.chunk, of_tokens)
         batches = self._batches(rollout)
-        with self._timed("loss"):
+        with self.timed("loss"):
             weights = scorer.weights(batches, progress)
             denominator = scorer.denominator(batches, weights).clamp_min(torch.finfo(torch.float64).tiny)
         seen = Seen(scorer, [], [])
         for batch, weight, part in zip(batches, weights, self._parts(rollout), strict=True):
-            with self._timed("student"):
+            with self.timed("student"):
                 states = batch.student if len(batches) == 1 else self._states(self.pupil, part, grad=True)
-            with self._timed("loss"):
+            with self.timed("loss"):
                 scored = scorer.score(batch._replace(student=states), weight, progress)
                 loss = scored.numerator / denominator.to(states.dtype)
-            with self._timed("student"):
+            with self.timed("student"):
                 self.manual_backward(loss)
             seen.batches.append(batch._replace(student=states.detach()))
             seen.scored.append(scored)
@@ -165,9 +168,9 @@ class Distillation(pl.LightningModule):
         uniforms = numbers.to(place.device).gather(-1, place).split(len(parts[0].ids))
         result = []
         for part, uniform in zip(parts, uniforms, strict=True):
-            with self._timed("teacher"):
+            with self.timed("teacher"):
                 teacher = self._states(self.teacher, part)
-            with self._timed("student"):
+            with self.timed("student"):
                 first = len(parts) == 1 or self.estimator.signals
                 student = self._states(self.pupil, part, grad=len(parts) == 1) if first else teacher[..., :0]
             fields = (part.ids, part.response, part.origin, part.behaviour_logp, uniform)
@@ -203,10 +206,11 @@ class Distillation(pl.LightningModule):
         }
 
     @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        start = perf_counter()
+    def timed(self, phase: str) -> Iterator[None]:
+        """Count this time for one phase; what it contains of others counts for those."""
+        start, others = perf_counter(), sum(self.seconds.values())
         yield
-        self.seconds[phase] += perf_counter() - start
+        self.seconds[phase] += perf_counter() - start - (sum(self.seconds.values()) - others)
 
     @property
     def draws(self) -> Draws:

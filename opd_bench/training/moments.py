@@ -29,7 +29,8 @@ class GradientMoments(pl.Callback):
         step = trainer.global_step
         if not self.every or step % self.every or module.teacher.vocabulary > LARGEST_VOCABULARY:
             return
-        found = self._measured(module.seen, module.progress)
+        with module.timed("moments"):
+            found = self._measured(module.seen, module.progress)
         for name, value in found.items():
             self.sums[name] += value
         module.metrics |= {f"grad/{name}": value for name, value in relative(found).items()}
