@@ -2,19 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
-from opd_bench.reporting.leaderboard import SEED, Row, Table, tables
-from opd_bench.reporting.record import Record, find_records, write_whole
-
-
-def rows(records: Iterable[Record], seed: int) -> list[Row]:
-    """The rows of all tables; of one run's record, its one row."""
-    return [row for table in tables(records, seed) for row in table.rows]
+from opd_bench.reporting.leaderboard import SEED, Table, tables
+from opd_bench.reporting.record import find_records, write_whole
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ chunk, and no projection is done twice. Value and gradient equal the plain dense
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -243,15 +244,7 @@ def _observed(scorer: Scorer, tokens: TokenBatch) -> Mapping[str, Tensor]:
     """What the observer makes of the same tokens without gradient."""
     if scorer.observe is None:
         return {}
-    plain = TokenBatch(
-        student_logits=tokens.student_logits.detach(),
-        teacher_logits=tokens.teacher_logits,
-        token=tokens.token,
-        origin=tokens.origin,
-        behaviour_logp=tokens.behaviour_logp,
-        uniform=tokens.uniform,
-        weight=tokens.weight,
-    )
+    plain = replace(tokens, student_logits=tokens.student_logits.detach())
     with torch.no_grad():
         return scorer.observe(plain)
 

@@ -34,7 +34,7 @@ def writers(student: Network | None = None, teacher: Network | None = None, end:
 def prompts(count: int = 24) -> PromptBatch:
     generator = torch.Generator().manual_seed(7)
     rows = [torch.randint(3, VOCABULARY, (2 + n % 5,), generator=generator) for n in range(count)]
-    ids, mask = right_aligned(rows, 0)
+    ids, mask = right_aligned(rows)
     answer = torch.randint(3, VOCABULARY, (count, LIMIT + 3), generator=generator)
     length = 2 + torch.arange(count) % (LIMIT + 2)
     answer[torch.arange(count), length - 1] = END

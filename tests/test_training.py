@@ -8,6 +8,7 @@ import time
 import lightning.pytorch as pl
 import pytest
 import torch
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opd_bench import load_method, method_names
@@ -16,6 +17,7 @@ from opd_bench.models.network import Network
 from opd_bench.reporting.record import outcome
 from opd_bench.training import run as run_module
 from opd_bench.training.checkpoints import newest
+from opd_bench.training.closing import closing
 from opd_bench.training.evaluation import PassAtK
 from opd_bench.training.plan import Plan
 from opd_bench.training.series import norms
@@ -219,6 +221,17 @@ def test_time_inside_another_phase_is_counted_once(tmp_path):
     assert sum(module.seconds.values()) == pytest.approx(passed, abs=0.005)
     assert module.seconds["moments"] >= 0.05
     assert module.seconds["optimiser"] < passed - 0.049
+
+
+def test_a_run_with_nothing_to_score_learns_nothing_and_shows_it(tmp_path, capsys):
+    """OPD learns from the student's tokens, and these are all of the data."""
+    run = small_run(tmp_path, "opd", "method.source._target_=opd_bench.rollouts.sources.Data")
+    record = run.perform()
+    assert (record["status"], record["training"]["series"]["train/loss"]) == ("finished", [0.0] * 6)
+    assert record["evaluation"]["after"] == record["evaluation"]["before"]
+    assert record["training"]["reverse_kl"] == {"first": "nan", "last": "nan"}
+    closing(Console(), run, record, brief=False, done=False)
+    assert "nan" in capsys.readouterr().out
 
 
 def test_several_processes_are_refused_for_now(tmp_path, monkeypatch):

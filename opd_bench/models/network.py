@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 
@@ -69,12 +70,10 @@ def frozen(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def right_aligned(rows: list[Tensor], padding: int) -> tuple[Tensor, Tensor]:
+def right_aligned(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Rows of ids as one left-padded tensor [B, T] and its mask."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), padding)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        ids[number, width - len(row) :] = row
-        mask[number, width - len(row) :] = True
+    ids, mask = (
+        pad_sequence(group, batch_first=True, padding_side="left")
+        for group in (rows, [torch.ones_like(row, dtype=torch.bool) for row in rows])
+    )
     return ids, mask

@@ -73,7 +73,7 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path}: not a record of schema {SCHEMA}")
     _complete(path, record)
     if record["id"] != _digest(record):
-        raise RecordError(f"{path}: changed after it was written; run the command again to make it anew")
+        raise RecordError(f"{path}: changed after it was written; again=true makes it anew")
     return record
 
 

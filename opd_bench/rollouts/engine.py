@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from opd_bench.maths.divergences import log_probs
@@ -59,13 +60,13 @@ class _Decoder:
     """One model, reading a batch of sequences on and on."""
 
     def __init__(self, network: Network, mask: Tensor):
-        self.network, self.mask, self.first = network, mask[:, :0], mask
+        self.network, self.mask = network, mask
         self.cache = DynamicCache(config=network.model.config)
 
     def read(self, ids: Tensor) -> Tensor:  # [B, V]
         """Log-probabilities of what follows."""
-        new = torch.ones_like(ids, dtype=torch.bool) if self.mask.shape[1] else self.first
-        self.mask = torch.cat([self.mask, new], -1)
+        new = self.cache.get_seq_length() + ids.shape[1] - self.mask.shape[1]  # the prompt, read first, has its own
+        self.mask = pad(self.mask, (0, new), value=True)
         last = self.network.hidden(ids, self.mask, self.cache)[:, -1]
         head = self.network.head
         logits = head.logits(head.project(last))

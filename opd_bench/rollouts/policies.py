@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from opd_bench.models.network import Network
 from opd_bench.rollouts.choices import NUMBERS, Alone, Choice
@@ -39,7 +40,9 @@ class Writers:
             uniform = torch.stack([uniform_of(name, self.limit, NUMBERS) for name in names])
             made = self.write(prompts.ids[new], prompts.mask[new], Alone(writer), uniform)
             for row, number in enumerate(new):
-                self._kept[keys[number]] = Written(*(value[row].cpu() for value in made))
+                length = int(made.length[row])
+                alone = [value[row].cpu() for value in made]
+                self._kept[keys[number]] = Written(*(value[:length] if value.dim() else value for value in alone))
         return _batch([self._kept[key] for key in keys], prompts.ids.device)
 
     def _references(self, prompts: PromptBatch) -> Written:
@@ -56,12 +59,6 @@ class Writers:
 
 def _batch(rows: list[Written], device: torch.device) -> Written:
     """Single responses as one right-padded batch."""
-    width = int(max(row.length for row in rows))
-    padded = [
-        [
-            torch.nn.functional.pad(value[:width], (0, max(0, width - len(value)))) if value.dim() else value
-            for value in row
-        ]
-        for row in rows
-    ]
-    return Written(*(torch.stack(column).to(device) for column in zip(*padded, strict=True)))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    padded = (pad_sequence(column, batch_first=True) if column[0].dim() else torch.stack(column) for column in columns)
+    return Written(*(column.to(device) for column in padded))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from opd_bench.maths.schedules import cosine
+from opd_bench.models.network import right_aligned
 from opd_bench.rollouts.choices import NUMBERS, Alone, Choice, Corrected, Mixed
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.source import Policies, rollout
@@ -103,7 +104,8 @@ class TeacherPrefix(Settings):
         width = int(head.max())
         kept = torch.arange(width, device=head.device) < head[:, None]
         opening = taught._replace(token=taught.token[:, :width] * kept, length=head)
-        ids, mask = _right_aligned(torch.cat([prompts.ids, opening.token], -1), torch.cat([prompts.mask, kept], -1))
+        asked = zip(prompts.ids, prompts.mask, opening.token, opening.mask, strict=True)
+        ids, mask = right_aligned([torch.cat([prompt[own], taken[used]]) for prompt, own, taken, used in asked])
         rest = policies.write(ids, mask, Alone(Origin.STUDENT), uniform)
         return _continued(opening, rest, policies.limit)
 
@@ -183,11 +185,3 @@ def _stacked(one: Written, other: Written) -> Written:
         wide = [x if x.dim() == 1 else torch.nn.functional.pad(x, (0, width - x.shape[-1])) for x in pair]
         fields.append(torch.cat(wide))
     return Written(*fields)
-
-
-def _right_aligned(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Padding moved to the left, order kept, columns without a token dropped."""
-    order = mask.long().argsort(dim=-1, stable=True)
-    ids, mask = ids.gather(-1, order), mask.gather(-1, order)
-    used = mask.any(0)
-    return ids[:, used], mask[:, used]

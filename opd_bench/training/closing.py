@@ -33,7 +33,10 @@ def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, 
     console.print(_table(title, outcome, record))
     console.print(f"record  {run.folder / 'record.json'}", highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"curves  tensorboard --logdir {run.folder / 'tensorboard'}", highlight=False, markup=False, soft_wrap=True
+        f"curves  {run.folder / 'tensorboard'} (make board shows all runs)",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     if done:
         console.print("This very run was finished before; ARGS=again=true runs it anew.")
@@ -69,5 +72,6 @@ def _figure(name: str, value: float | None) -> str:
     return f"{value:.1f}" if name == "length" else f"{value:.1%}"
 
 
-def _number(value: float | None) -> str:
-    return "—" if value is None else f"{value:.3g}"
+def _number(value: float | str | None) -> str:
+    """A record writes what is not finite as a word."""
+    return "—" if value is None else f"{float(value):.3g}"

@@ -28,7 +28,7 @@ class Problems(NamedTuple):
     def batch(self, numbers: list[int]) -> PromptBatch:
         """These problems, in this order."""
         problems = [self.at(number) for number in numbers]
-        ids, mask = right_aligned([self._ids(problem.prompt, True) for problem in problems], 0)
+        ids, mask = right_aligned([self._ids(problem.prompt, True) for problem in problems])
         end = torch.tensor([self.tokenizer.eos_token_id])
         answers = [torch.cat([self._ids(problem.solution, False), end]) for problem in problems]
         answer = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True)

@@ -78,28 +78,29 @@ def judged(writers: Writers, problems: Problems, count: int, samples: int, plan:
     device = next(writers.networks[Origin.STUDENT].model.parameters()).device
     responses: list[list[Response]] = [[] for _ in range(count)]
     metrics = _metrics(samples).to(device)
-    for sample in range(samples + 1):
-        for first in range(0, count, plan.batch):
-            numbers = list(range(first, min(first + plan.batch, count)))
-            batch = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
+    asked = [problems.at(number) for number in range(count)]
+    for first in range(0, count, plan.batch):
+        numbers = list(range(first, min(first + plan.batch, count)))
+        batch = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
+        for sample in range(samples + 1):
             names = [f"{plan.seed} {problems.split} {number} {sample}" for number in numbers]
             uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
             choice: Choice = Alone(Origin.STUDENT) if sample else Greedy(Origin.STUDENT)
             written = writers.write(batch.ids, batch.mask, choice, uniform)
-            for number, response in zip(numbers, verdicts(problems, batch.number, written), strict=True):
+            judged_now = verdicts(problems, asked[first : first + plan.batch], written)
+            for number, response in zip(numbers, judged_now, strict=True):
                 responses[number].append(response)
     for row in responses:
         _update(metrics, row)
-    asked = [problems.at(number) for number in range(count)]
     return Judged(asked, responses, {name: float(value) for name, value in metrics.compute().items()})
 
 
-def verdicts(problems: Problems, numbers: Tensor, written: Written) -> Iterator[Response]:
+def verdicts(problems: Problems, asked: list[Problem], written: Written) -> Iterator[Response]:
     """The verdict on every response."""
     kept = [row[:length] for row, length in zip(written.token.cpu(), written.length.tolist(), strict=True)]
     texts = problems.tokenizer.batch_decode(kept, skip_special_tokens=True)
-    for number, text, cut, row in zip(numbers.tolist(), texts, written.truncated.tolist(), kept, strict=True):
-        yield Response(text, not cut, len(row), problems.task.verdict(problems.at(number), text, not cut))
+    for problem, text, cut, row in zip(asked, texts, written.truncated.tolist(), kept, strict=True):
+        yield Response(text, not cut, len(row), problems.task.verdict(problem, text, not cut))
 
 
 def _metrics(samples: int) -> MetricCollection:
@@ -182,5 +183,6 @@ class Judge(pl.Callback):
         parts = (rollout.ids, rollout.origin, rollout.behaviour_logp)
         token, origin, logp = (part[rows, start:] for part in parts)
         written = Written(token, origin, logp, rollout.response[rows].sum(-1), rollout.truncated[rows])
-        solved = [response.verdict.correct for response in verdicts(module.problems, numbers[rows], written)]
+        asked = [module.problems.at(number) for number in numbers[rows].tolist()]
+        solved = [response.verdict.correct for response in verdicts(module.problems, asked, written)]
         return {"train/accuracy": sum(solved) / len(solved)}

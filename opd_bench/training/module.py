@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method
+from opd_bench.maths.reduction import mean_of
 from opd_bench.models.network import Network
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
@@ -139,31 +140,33 @@ class Distillation(pl.LightningModule):
     def _backward(self, rollout: Rollout, progress: float) -> Tensor:
         """Gradients of Σ w ℓ / denominator over all micro-batches; the value of that."""
         scorer = Scorer(self.estimator, Heads(self.pupil.head, self.teacher.head), self.plan.chunk, of_tokens)
-        batches = self._batches(rollout)
+        parts = self._parts(rollout)
+        batches = self._batches(rollout, parts)
         with self.timed("loss"):
             weights = scorer.weights(batches, progress)
-            denominator = scorer.denominator(batches, weights).clamp_min(torch.finfo(torch.float64).tiny)
+            denominator = scorer.denominator(batches, weights)
         seen = Seen(scorer, [], [])
-        for batch, weight, part in zip(batches, weights, self._parts(rollout), strict=True):
+        for batch, weight, part in zip(batches, weights, parts, strict=True):
             with self.timed("student"):
                 states = batch.student if len(batches) == 1 else self._states(self.pupil, part, grad=True)
             with self.timed("loss"):
                 scored = scorer.score(batch._replace(student=states), weight, progress)
-                loss = scored.numerator / denominator.to(states.dtype)
+                loss = mean_of([scored.numerator], denominator)
             with self.timed("student"):
                 self.manual_backward(loss)
             seen.batches.append(batch._replace(student=states.detach()))
             seen.scored.append(scored)
         self.seen = seen
-        return torch.stack([scored.numerator.detach() for scored in seen.scored]).sum() / denominator
+        total = torch.stack([scored.numerator.detach() for scored in seen.scored]).sum()
+        return mean_of([total.double()], denominator)
 
-    def _batches(self, rollout: Rollout) -> list[ScoredBatch]:
+    def _batches(self, rollout: Rollout, parts: list[Rollout]) -> list[ScoredBatch]:
         """Every micro-batch, aligned: what is at t scores the token at t + 1.
 
         A single one has the student's states with gradient. Of several, each is computed when its turn comes, and
         beforehand only if `weigh` must see them all.
         """
-        parts, place = self._parts(rollout), (rollout.response.long().cumsum(-1) - 1).clamp_min(0)
+        place = (rollout.response.long().cumsum(-1) - 1).clamp_min(0)
         numbers = self.draws.uniform("estimator", len(rollout.ids), self.plan.response_limit)
         uniforms = numbers.to(place.device).gather(-1, place).split(len(parts[0].ids))
         result = []

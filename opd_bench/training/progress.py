@@ -41,6 +41,11 @@ class ProgressBar(pl.Callback):
         self.task = self.bar.add_task(self.title, total=module.plan.steps, told="judging the start")
         self.bar.start()
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """A resumed run has spent time on tokens that are not counted here."""
+        assert isinstance(module, Distillation)
+        self.before = sum(module.seconds.values())
+
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Training proper, perhaps from the middle."""
         assert isinstance(module, Distillation)
@@ -55,7 +60,9 @@ class ProgressBar(pl.Callback):
         self.tokens += int(module.rollout.response.sum())
         found = module.metrics
         shown = [f"{name} {style.format(found[key])}" for name, (key, style) in SHOWN.items() if key in found]
-        self.told = " ".join([*shown, f"{self.tokens / max(sum(module.seconds.values()), 1e-9):.0f} tok/s"])
+        self.told = " ".join(
+            [*shown, f"{self.tokens / max(sum(module.seconds.values()) - self.before, 1e-9):.0f} tok/s"]
+        )
         self.bar.update(self.task, completed=trainer.global_step, told=self.told)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
