@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from opd_bench.configs import conf_dir, groups, known
+from opd_bench.configs import check_choices, conf_dir
 from opd_bench.reporting.formats import terminal
 from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.record import RecordError, find_records
@@ -56,11 +56,7 @@ def bench(config: DictConfig) -> None:
 def main() -> None:
     """Names that don't exist are refused before anything else, with suggestions."""
     try:
-        for argument in sys.argv[1:]:
-            group, equals, choices = argument.partition("=")
-            if equals and group in groups() and choices != "null":
-                for choice in choices.split(","):
-                    known(group, choice)
+        check_choices(sys.argv[1:])
         bench()
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -36,3 +36,12 @@ def known(group: str, name: str) -> Path:
     if name not in (choices := names(group)):
         raise ValueError(f"no {group} {name!r}{near(name, choices)}; there are {listed(choices)}")
     return conf_dir() / group / f"{name}.yaml"
+
+
+def check_choices(arguments: list[str]) -> None:
+    """Refuse GROUP=NAME where there is no such name, before anything else happens."""
+    for argument in arguments:
+        group, equals, choices = argument.partition("=")
+        if equals and group in groups() and choices != "null":
+            for choice in choices.split(","):
+                known(group, choice)

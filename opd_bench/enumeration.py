@@ -121,20 +121,21 @@ def _gradients(
     """Logit gradients [B, n, V] with the probabilities [B, n] of their tokens and of how the coins fell."""
     first = prefixes.tokens(index, weights)
     probability = prefixes.sampler[:, index].exp()
-    gradient = _gradient(estimator, first, progress)
+    gradient = logit_gradient(estimator, first, progress)
     edges = torch.stack([torch.zeros_like(first.level), *first.thresholds, torch.ones_like(first.level)]).sort(0).values
     for low, high in pairwise(edges):
         if first.thresholds:
             tokens = prefixes.tokens(index, weights)
             tokens.level = (low + high) / 2
-            gradient = _gradient(estimator, tokens, progress)
+            gradient = logit_gradient(estimator, tokens, progress)
         mass = probability * (high - low).view_as(probability)
         # A token that cannot be drawn has no say, whatever its gradient.
         rows = torch.where(mass.view(-1, 1) > 0, gradient, 0.0)
         yield rows.view(*mass.shape, -1), mass, first.cost
 
 
-def _gradient(estimator: Estimator, tokens: TokenBatch, progress: float) -> Tensor:
+def logit_gradient(estimator: Estimator, tokens: TokenBatch, progress: float) -> Tensor:  # [N, V]
+    """∂(w ℓ)/∂(student logits), row by row; 0 where the loss does not depend on them."""
     result = estimator.token_loss(tokens, progress)
     loss = result.loss if result.weight is None else result.weight.detach() * result.loss
     if not loss.requires_grad:

@@ -15,8 +15,10 @@ STAIRS = (
     {"rollouts"},
     {"scoring", "catalogue"},
     {"enumeration"},
+    {"redraw"},
     {"training"},
-    {"methods", "bench", "report"},
+    {"probing"},
+    {"methods", "bench", "probe", "report"},
 )
 LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -29,7 +29,11 @@ def content(method="opd", seed=0, sampled=0.5, **changes):
         "start": "embedded/standard-0",
         "models": {},
         "budget": {},
-        "training": {"auc": 0.4, "gradient_norm": {"median": 2.0}, "gradient": {"relative_variance": 3.0, "bias": 0.0}},
+        "training": {
+            "auc": 0.4,
+            "gradient_norm": {"median": 2.0},
+            "gradient": {"relative_variance": 3.0, "bias_reverse_kl": 0.0},
+        },
         "evaluation": {"before": {"sampled": 0.2}, "after": after},
         "config": {},
         "environment": {},

@@ -15,7 +15,7 @@ from opd_bench.reporting.leaderboard import Row, Table
 COLUMNS: tuple[str, ...] = ("rank", "method", "seeds", "sampled % [95 %]", "greedy %", "AUC %", "to opd [95 %]")
 COLUMNS += ("‖g‖", "rel. variance", "bias", "s")
 SHARES = ("evaluation.after.greedy", "training.auc")
-PLAIN = ("training.gradient_norm.median", "training.gradient.relative_variance", "training.gradient.bias")
+PLAIN = ("training.gradient_norm.median", "training.gradient.relative_variance", "training.gradient.bias_reverse_kl")
 IDENTITY = ("seed", "start", "status", "reason", "created", "id")
 WIDE = 115
 LEFT_OUT = ("greedy %", "AUC %", "‖g‖", "rel. variance", "bias", "s")

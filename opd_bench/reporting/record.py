@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 Record = dict[str, Any]
 SCHEMA = 1
@@ -28,16 +28,30 @@ KEYS += ("config", "environment", "timing", "schema", "created", "id")
 NOT_THE_OUTCOME = ("id", "created", "timing", "environment")
 
 
+class Kind(NamedTuple):
+    """What a record is of: its file's name and what it must have."""
+
+    file: str
+    keys: tuple[str, ...]
+
+
+RUN = Kind("record.json", KEYS)
+PROBE = Kind(
+    "probe.json",
+    (*"status reason protocol checkpoint seed probe methods config environment timing schema created id".split(),),
+)
+
+
 class RecordError(RuntimeError):
     """A record that can't be written or read: which, why, and what to do."""
 
 
-def write_record(folder: Path, content: Mapping[str, Any]) -> Path:
-    """`folder`/record.json with schema, creation time and id = the first 16 digits of sha256(everything else)."""
-    path = folder / "record.json"
+def write_record(folder: Path, content: Mapping[str, Any], kind: Kind = RUN) -> Path:
+    """The kind's file in `folder`, with schema, creation time and id = 16 digits of sha256(everything else)."""
+    path = folder / kind.file
     record = _plain({**content, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="microseconds")})
     record["id"] = _digest(record)
-    _complete(path, record)
+    _complete(path, record, kind)
     try:
         write_whole(path, json.dumps(record, indent=1, allow_nan=False))
     except OSError as error:
@@ -63,7 +77,7 @@ def write_whole(path: Path, text: str) -> None:
     _settle(path.parent)
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path, kind: Kind = RUN) -> Record:
     """A record that is whole and as it was written."""
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
@@ -71,7 +85,7 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path}: not a record: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise RecordError(f"{path}: not a record of schema {SCHEMA}")
-    _complete(path, record)
+    _complete(path, record, kind)
     if record["id"] != _digest(record):
         raise RecordError(f"{path}: changed after it was written; again=true makes it anew")
     return record
@@ -80,7 +94,7 @@ def read_record(path: Path) -> Record:
 def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     """All records below, and what is wrong with the files that are none. Folders may lie in one another."""
     records, complaints = [], []
-    found = {path.resolve(): path for folder in folders for path in folder.rglob("record.json")}
+    found = {path.resolve(): path for folder in folders for path in folder.rglob(RUN.file)}
     for path in sorted(found.values()):
         try:
             records.append(read_record(path))
@@ -94,8 +108,8 @@ def outcome(record: Record) -> Record:
     return {key: value for key, value in record.items() if key not in NOT_THE_OUTCOME}
 
 
-def _complete(path: Path, record: Mapping[str, Any]) -> None:
-    if missing := [key for key in KEYS if key not in record]:
+def _complete(path: Path, record: Mapping[str, Any], kind: Kind) -> None:
+    if missing := [key for key in kind.keys if key not in record]:
         raise RecordError(f"{path}: lacks {', '.join(missing)}")
 
 

@@ -58,7 +58,9 @@ def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
     table.add_row("solved rollouts, mean of all steps", "", _figure("", training["auc"]))
     table.add_row("gradient norm: median, largest", _number(norm.get("median")), _number(norm.get("max")))
     table.add_row(
-        "logit gradient: variance, bias", _number(gradient.get("relative_variance")), _number(gradient.get("bias"))
+        "logit gradient: variance, bias",
+        _number(gradient.get("relative_variance")),
+        _number(gradient.get("bias_reverse_kl")),
     )
     table.add_section()
     for phase, seconds in record["timing"]["seconds"].items():

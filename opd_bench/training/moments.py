@@ -1,4 +1,7 @@
-"""Variance and bias of the running method's gradient, exactly, at a few of the prefixes that a step has visited."""
+"""Variance and bias of the running method's gradient in the logits, at a few of the prefixes that a step has visited.
+
+Neither model is run again: the step's hidden states are at hand, and the two heads are applied to a few rows.
+"""
 
 from typing import Any
 
@@ -6,47 +9,32 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from opd_bench.enumeration import exact_moments
-from opd_bench.maths.divergences import log_probs, reverse_kl_gradient
+from opd_bench.redraw import Prefixes, moment_sums, relative
 from opd_bench.scoring import ScoredBatch, Scorer, learnable
-from opd_bench.training.module import Distillation, Seen
-
-LARGEST_VOCABULARY = 4096
-"""Enumeration is quadratic in the vocabulary."""
+from opd_bench.tokens import Origin
+from opd_bench.training.module import Distillation
 
 
 class GradientMoments(pl.Callback):
     """Every so many steps; the totals of the run are ratios of sums, so that prefixes count by their size."""
 
-    def __init__(self, every: int, prefixes: int):
-        self.every, self.prefixes = every, prefixes
-        self.sums = dict.fromkeys(("variance", "target", "error"), 0.0)
+    def __init__(self, every: int, prefixes: int, redraws: int):
+        self.every, self.prefixes, self.redraws = every, prefixes, redraws
+        self.sums: dict[str, float] = {}
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
         """At prefixes spread evenly over the step's scored tokens, with the weights that scored them."""
         assert isinstance(module, Distillation)
         assert module.seen is not None
-        step = trainer.global_step
-        if not self.every or step % self.every or module.teacher.vocabulary > LARGEST_VOCABULARY:
+        if not self.every or trainer.global_step % self.every:
             return
         with module.timed("moments"):
-            found = self._measured(module.seen, module.progress)
+            places = visited(module.seen.scorer, module.seen.batches[0], self.prefixes)
+            uniform = module.draws.uniform("moments", len(places.student), self.redraws, 2).to(places.student)
+            found = moment_sums(module.estimator, places, module.progress, uniform)
         for name, value in found.items():
-            self.sums[name] += value
+            self.sums[name] = self.sums.get(name, 0.0) + value
         module.metrics |= {f"grad/{name}": value for name, value in relative(found).items()}
-
-    def _measured(self, seen: Seen, progress: float) -> dict[str, float]:
-        """Σ tr Cov, Σ ‖∇KL(p‖q)‖² and Σ ‖E g − ∇KL(p‖q)‖²."""
-        student, teacher, writer = prefixes(seen.scorer, seen.batches[0], self.prefixes)
-        if not len(student):
-            return {}
-        moments = exact_moments(seen.scorer.estimator, student, teacher, progress=progress, origin=writer)
-        target = reverse_kl_gradient(log_probs(student), log_probs(teacher))
-        return {
-            "variance": float(moments.variance.sum()),
-            "target": float(target.square().sum()),
-            "error": float((moments.mean - target).square().sum()),
-        }
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""
@@ -57,24 +45,21 @@ class GradientMoments(pl.Callback):
         self.sums = dict(state_dict)
 
 
-def relative(sums: dict[str, float]) -> dict[str, float]:
-    """tr Cov/‖∇KL‖² and ‖E g − ∇KL‖/‖∇KL‖, of the gradient in the logits."""
-    if not sums.get("target"):
-        return {}
-    return {"relative_variance": sums["variance"] / sums["target"], "bias": (sums["error"] / sums["target"]) ** 0.5}
-
-
 @torch.no_grad()
-def prefixes(scorer: Scorer, batch: ScoredBatch, count: int) -> tuple[Tensor, Tensor, str]:
-    """Both models' logits in float64 at `count` of the tokens that one writer wrote, and that writer's name."""
+def visited(scorer: Scorer, batch: ScoredBatch, count: int) -> Prefixes:
+    """Both models' logits in float64 at `count` of the tokens that one writer wrote."""
     scored = learnable(scorer.estimator, batch.response, batch.origin)
     writer = batch.origin[scored].mode().values if scored.any() else torch.zeros((), dtype=torch.long)
     rows = (scored & (batch.origin == writer)).nonzero()
-    rows = rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
-    logits = []
-    for head, states in ((scorer.heads.student, batch.student), (scorer.heads.teacher, batch.teacher)):
-        logits.append(head.logits(head.project(states[rows[:, 0], rows[:, 1]])).double())
-    return logits[0], logits[1], _NAMES[int(writer)]
+    kept = min(count, len(rows))
+    rows = rows[((torch.arange(kept) + 0.5) * len(rows) / max(1, kept)).long()]  # the middles of equal stretches
+    student, teacher = (
+        _logits(head, states[rows[:, 0], rows[:, 1]])
+        for head, states in ((scorer.heads.student, batch.student), (scorer.heads.teacher, batch.teacher))
+    )
+    return Prefixes(student, teacher, Origin(int(writer)))
 
 
-_NAMES = ("student", "teacher", "data")
+def _logits(head: Any, states: Tensor) -> Tensor:
+    logits: Tensor = head.logits(head.project(states)).double()
+    return logits

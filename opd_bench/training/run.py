@@ -25,6 +25,7 @@ from opd_bench.tasks.base import Task
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
+from opd_bench.training.kept import KeptWeights
 from opd_bench.training.module import Distillation, DivergedError
 from opd_bench.training.moments import GradientMoments
 from opd_bench.training.plan import Evaluation, Plan, Watch
@@ -122,7 +123,7 @@ class Run:
         }
         module = Distillation(student, teacher, self.method, self.plan, train)
         judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
-        moments = GradientMoments(self.watch.moments_every, self.watch.prefixes)
+        moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, Series(), weights)
 
     def _fit(self, parts: "Parts") -> None:
@@ -145,6 +146,8 @@ class Run:
     def _extras(self) -> list[pl.Callback]:
         title = f"{self.config['name']}, seed {self.seed}"
         bars: list[pl.Callback] = [ProgressBar(self.console, title)] if self.bar else []
+        if self.watch.weights_every:
+            bars.append(KeptWeights(self.folder / "weights", self.watch.weights_every))
         every = self.watch.checkpoint_every
         return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_bench.catalogue import Method
-from opd_bench.training.moments import relative
+from opd_bench.redraw import relative
 from opd_bench.training.series import Series, mean, norms
 
 if TYPE_CHECKING:

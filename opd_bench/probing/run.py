@@ -1,0 +1,240 @@
+"""A probe from its configuration to its record: every method asked for, at one student, on one bank."""
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from opd_bench.catalogue import Method, load_method, made, method_names
+from opd_bench.maths.sketch import Sketch
+from opd_bench.models.load import causal_lm, digest, tokenizer
+from opd_bench.models.network import Network, frozen
+from opd_bench.probing.bank import Bank
+from opd_bench.probing.content import content
+from opd_bench.probing.measure import Measure, prefixes
+from opd_bench.probing.plan import ProbePlan
+from opd_bench.probing.subject import Subject
+from opd_bench.redraw import moment_sums, relative
+from opd_bench.reporting.record import PROBE, Record, read_record, write_record, write_whole
+from opd_bench.rollouts.sources import Student
+from opd_bench.tokens import Origin, PromptBatch
+from opd_bench.training.data import Problems
+from opd_bench.training.kept import kept, progress_of
+from opd_bench.training.plan import Plan
+
+
+class Row(NamedTuple):
+    """A method on the common rollouts, or on those of its own source."""
+
+    name: str
+    method: Method
+    own: bool
+
+    @property
+    def key(self) -> str:
+        """As in the record."""
+        return f"{self.name} (own)" if self.own else self.name
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything in the common rollouts that the estimator learns from."""
+        return self.own or Origin.STUDENT in self.method.estimator.learns_from
+
+    def file(self, ending: str) -> str:
+        """Its name depends on all settings."""
+        estimator, source = (described(part) for part in self.method)
+        return f"{self.key.replace(' ', '-')}-{_digest([estimator, source])}{ending}"
+
+
+@dataclass(eq=False)
+class Probe:
+    """One student. What an interrupted probe has measured is kept, and not measured again."""
+
+    config: Mapping[str, Any]
+    checkpoint: str | None
+    console: Console
+    bar: bool
+    reference: ClassVar = "opd"  # in every probe: the method whose variance others' are compared with
+
+    def __post_init__(self) -> None:
+        config = self.config
+        torch.set_num_threads(config["trainer"]["threads"])
+        self.task, self.plan, self.lab = made(config["task"]), made(config["plan"]), made(config["probe"])
+        assert isinstance(self.plan, Plan)
+        assert isinstance(self.lab, ProbePlan)
+        self.seed: int = config["seed"]
+        starts = config["models"]["starts"]
+        self.name = self.checkpoint or starts[self.seed % len(starts)]
+        self.step, progress = progress_of(Path(self.name))
+        self.progress: float = progress if config["progress"] is None else config["progress"]
+        self.rows = list(_rows(config["methods"], config["rollouts"]))
+        self.sketch = Sketch(min(self.lab.numbers, self.parameters), self.seed)
+
+    # ---------------------------------------------------------------- what is probed
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The models, where the trainer says, and the prompts that training would come to after its last step."""
+        models, plan = self.config["models"], self.plan
+        device = "cuda" if self.config["trainer"]["accelerator"] == "gpu" else "cpu"
+        words = tokenizer(self.name)
+        student = causal_lm(self.name).to(device)  # type: ignore[arg-type]
+        teacher = frozen(causal_lm(models["teacher"]).to(device))  # type: ignore[arg-type]
+        problems = Problems(self.task, words, "train", self.seed)
+        first = plan.steps * plan.prompts
+        numbers = [n for n in range(first, first + plan.prompts) for _ in range(plan.rollouts)]
+        prompts = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
+        networks = Network(student), Network(teacher, models["teacher_scale"])
+        return Subject(*networks, prompts, words.eos_token_id, plan, self.seed, self.progress)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers a gradient has."""
+        return sum(value.numel() for value in self.subject.parameters)
+
+    @cached_property
+    def folder(self) -> Path:
+        """By protocol, name and content of all that the figures depend on, other than the methods."""
+        config = self.config
+        setup = f"{self.task.name}-{config['protocol']}"
+        return Path(config["results"]) / setup / f"{Path(self.name).name}-{self.identity}"
+
+    @cached_property
+    def identity(self) -> str:
+        """What stands for all that the figures depend on."""
+        subject, config = self.subject, self.config
+        weights = [digest(network.model) for network in (subject.student, subject.teacher)]
+        same = [config["task"], self.task.version, config["models"]["teacher_scale"], config["plan"], config["probe"]]
+        return _digest([*same, *weights, self.seed, self.progress])
+
+    def bank(self, row: Row | None = None) -> Bank:
+        """The common rollouts, or a method's own; only tokens of the student alone can be redrawn by its law."""
+        if row is None:
+            return Bank(self.folder / "bank", self.subject, _STUDENT, self.lab.sets, self.lab.redraws)
+        return Bank(self.folder / "bank" / row.file(""), self.subject, row.method.source, self.lab.sets, 0)
+
+    # ---------------------------------------------------------------- measuring
+
+    def perform(self) -> Record:
+        """Measure what is not measured yet, and record all that was asked for."""
+        started = time.time()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        parts = {row.key: part for row in self.rows if (part := self._kept(row))}
+        missing = [row for row in self.rows if row.key not in parts]
+        with self._progress() as bar:
+            task = bar.add_task("", total=self._ticks(missing), told="the rollouts")
+            common = Measure(self.subject, self.bank(), self.sketch.of, lambda: bar.advance(task))
+            for row in missing:
+                bar.update(task, told=row.key)
+                measure = common
+                if row.own:
+                    measure = Measure(self.subject, self.bank(row), self.sketch.of, lambda: bar.advance(task))
+                parts[row.key] = self._measured(row, measure)
+        ordered = {row.key: parts[row.key] for row in self.rows}
+        return read_record(write_record(self.folder, content(self, ordered, time.time() - started), PROBE), PROBE)
+
+    def _measured(self, row: Row, measure: Measure) -> dict[str, Any]:
+        """A method's part. One that fails does not stop the others, and is tried again next time."""
+        started = time.time()
+        if not row.learns:
+            return {"status": "nothing to learn", "reason": "its estimator learns from no token of the student"}
+        try:
+            part = {"status": "measured", "reason": "", **self._figures(row, measure)}
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            (self.folder / f"{row.file('.error.txt')}").write_text(traceback.format_exc())
+            return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+        part["seconds"] = time.time() - started
+        write_whole(self._path(row), json.dumps(part))
+        return part
+
+    def _figures(self, row: Row, measure: Measure) -> dict[str, Any]:
+        estimator = row.method.estimator
+        inner, within = measure.products(estimator)
+        where = prefixes(self.subject, estimator, measure.bank, self.lab.prefixes)
+        uniform = self.subject.draws(self.lab.sets).uniform("moments", len(where.student), self.lab.redraws, 2)
+        sums = moment_sums(estimator, where, self.progress, uniform.to(where.student))
+        return {
+            "products": inner.tolist(),
+            "within": None if within is None else within.tolist(),
+            "exact": relative(sums),
+        }
+
+    def _path(self, row: Row) -> Path:
+        folder = self.folder / "parts"
+        folder.mkdir(exist_ok=True)
+        return folder / row.file(".json")
+
+    def _kept(self, row: Row) -> dict[str, Any] | None:
+        try:
+            part: dict[str, Any] = json.loads(self._path(row).read_text())
+        except (OSError, ValueError):  # not there, or not whole
+            return None
+        return None if self.config["again"] else part
+
+    # ---------------------------------------------------------------- what is told
+
+    def _progress(self) -> Progress:
+        return Progress(
+            TextColumn(f"probing {Path(self.name).name}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.bar,
+        )
+
+    def _ticks(self, rows: list[Row]) -> int:
+        """Sets to go through: two exact gradients for the common rollouts, and two more for every own source."""
+        learning = [row for row in rows if row.learns]
+        own = sum(row.own for row in learning)
+        exact = 2 * own + 2 * (own < len(learning))
+        return int(self.lab.sets * (len(learning) + exact))
+
+
+def _rows(asked: list[str], rollouts: str) -> Iterator[Row]:
+    """The reference first: others are compared with it."""
+    if rollouts not in (choices := ("common", "own", "both")):
+        raise ValueError(f"rollouts must be one of {', '.join(choices)}, got {rollouts!r}")
+    names = method_names() if asked == ["all"] else asked
+    for name in dict.fromkeys([Probe.reference, *names]):
+        method = load_method(name)
+        other = not isinstance(method.source, Student)
+        if rollouts != "own" or not other:
+            yield Row(name, method, own=False)
+        if rollouts != "common" and other:
+            yield Row(name, method, own=True)
+
+
+def described(part: Any) -> list[Any]:
+    """An estimator or a source, with its settings."""
+    return [type(part).__name__, part.settings()]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
+
+
+_STUDENT = Student()
+
+
+def students(checkpoint: str | None) -> list[str | None]:
+    """Every student that a run's folder keeps, or the one model that `checkpoint` is."""
+    folder = Path(checkpoint or "")
+    of_run = (folder / "checkpoints").is_dir() or (folder / "record.json").exists()
+    if checkpoint is None or not of_run:
+        return [checkpoint]
+    if not (found := kept(folder)):
+        raise ValueError(f"{folder} keeps no students; run it anew with watch.weights_every=25 again=true")
+    return [str(path) for path in found]

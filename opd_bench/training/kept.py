@@ -1,0 +1,54 @@
+"""Students on the way, as folders that transformers loads: what a probe is given."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from opd_bench.training.module import Distillation
+
+PROGRESS = "progress.json"
+"""Beside the weights: the step they are from, and how many there are in all."""
+
+
+class KeptWeights(pl.Callback):
+    """Every so many steps, the first before step 1, in `folder`/stepNNNNNN."""
+
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = folder, every
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """The start."""
+        self._keep(trainer, module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """After a step."""
+        self._keep(trainer, module)
+
+    def _keep(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Distillation)
+        step = trainer.global_step
+        if step % self.every:
+            return
+        place = self.folder / f"step{step:06d}"
+        unfinished = place.with_suffix(".part")
+        for old in (unfinished, place):
+            shutil.rmtree(old, ignore_errors=True)
+        module.student.save_pretrained(unfinished)
+        module.problems.tokenizer.save_pretrained(unfinished)
+        (unfinished / PROGRESS).write_text(json.dumps({"step": step, "steps": module.plan.steps}))
+        unfinished.rename(place)
+
+
+def kept(folder: Path) -> list[Path]:
+    """The students of a run, in the order of their steps."""
+    return sorted(path for path in (folder / "weights").glob("step*") if (path / PROGRESS).exists())
+
+
+def progress_of(folder: Path) -> tuple[int, float]:
+    """The step of a kept student and the share of training that it had behind it; 0 for any other folder."""
+    path = folder / PROGRESS
+    found = json.loads(path.read_text()) if path.exists() else {"step": 0, "steps": 1}
+    return found["step"], found["step"] / found["steps"]
