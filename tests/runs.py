@@ -24,10 +24,14 @@ SMALL = (
 
 
 def configured(folder: Path, method: str, *overrides: str) -> dict[str, Any]:
+    """The configuration of a small run."""
+    return composed("bench", f"method={method}", f"name={method}", f"results={folder}", *SMALL, *overrides)
+
+
+def composed(name: str, *overrides: str) -> dict[str, Any]:
     """The configuration that the command line would make."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        given = [f"method={method}", f"name={method}", f"results={folder}", *SMALL, *overrides]
-        config: Any = OmegaConf.to_container(compose("bench", overrides=given), resolve=True)
+        config: Any = OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
     return config
 
 

@@ -1,0 +1,396 @@
+"""The probe: its gradients are those of a training step, its figures those of enumeration, and nothing is lost."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from opd_bench import exact_moments, load_method
+from opd_bench.maths.divergences import log_probs
+from opd_bench.maths.sketch import Sketch
+from opd_bench.probing.bank import Bank, drawn
+from opd_bench.probing.gradients import Gradients
+from opd_bench.probing.measure import Measure, as_students, gram, prefixes
+from opd_bench.probing.run import Probe, students
+from opd_bench.probing.subject import Subject
+from opd_bench.redraw import Prefixes, moment_sums, redrawn_moments, relative
+from opd_bench.reporting.gradients import estimates, same_mean
+from opd_bench.reporting.record import PROBE, outcome, read_record
+from opd_bench.rollouts.draws import uniform_of
+from opd_bench.rollouts.sources import Mixture, Student, TeacherPrefix
+from opd_bench.tokens import Origin
+from opd_bench.training.plan import Plan
+from tests import dense, models
+from tests.prefixes import prefix_pair
+from tests.runs import composed, small_run
+from tests.tabular import PLAN, subject
+
+STUDENT = Student()
+SIZE = 12
+
+
+def whole(gradients):
+    """Every number of a gradient."""
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def table(gap=1.0, **plan):
+    return subject(*prefix_pair(SIZE, SIZE, gap), **plan)
+
+
+def llama(**plan):
+    """A small transformer with trained parameters, and prompts of different lengths."""
+    student, teacher, prompts = models.network(0), models.network(1), models.prompts(6)
+    student.model.requires_grad_(True)
+    plan = PLAN | {"prompts": 6, "response_limit": models.LIMIT, "chunk": 7} | plan
+    return Subject(student, teacher, prompts, models.END, Plan(**plan), seed=3, progress=0.4)
+
+
+# ---------------------------------------------------------------- where the answer is known
+
+
+ENUMERABLE = ["opd", "vopd", "vopd_topk", "opd_full", "gkd_fkl", "veto", "opd_plus", "k3_direct", "state_only"]
+SAMPLED = ["opd", "vopd", "tropd_no_prefix", "tropd_mask", "opd_plus_hellinger", "opd_plus_jsd", "state_only"]
+
+
+@pytest.mark.parametrize("name", ENUMERABLE)
+def test_a_table_with_its_tokens_enumerated_is_the_exact_moments(name):
+    """Version v gives every prefix the token v: its gradient, row by row, is one term of the enumeration."""
+    where, estimator = table(), load_method(name).estimator
+    one = drawn(where, STUDENT, 0, 0)
+    laws = log_probs(where.student.model.logits.detach())
+    tokens = torch.arange(SIZE)[:, None, None].expand(-1, SIZE, 1)
+    every = one._replace(token=tokens, behaviour_logp=laws.T[:, :, None], uniform=torch.zeros(SIZE, SIZE, 1))
+    rows = SIZE * Gradients(where, estimator, whole).of(every).view(SIZE, SIZE, SIZE)  # [version, prefix, V]
+    weight = laws.T.exp()[:, :, None]
+    mean = (weight * rows).sum(0)
+    variance = (weight * (rows - mean).square()).sum((0, 2))
+    exact = exact_moments(estimator, where.student.model.logits, where.teacher.model.logits, progress=0.25)
+    torch.testing.assert_close(mean, exact.mean, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(variance, exact.variance, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_a_sampled_table_has_the_exact_figures_within_its_intervals(name, tmp_path):
+    where, estimator = table(), load_method(name).estimator
+    measure = Measure(where, Bank(tmp_path, where, STUDENT, 32, 2), whole, lambda: None)
+    inner, within = measure.products(estimator)
+    found = estimates(inner.numpy(), within.numpy(), seed=0)
+    places = Prefixes(where.student.model.logits.detach(), where.teacher.model.logits, Origin.STUDENT)
+    sums = moment_sums(estimator, places, where.progress)
+    exact = relative(sums)
+    expected = {
+        "variance": sums["variance"] / SIZE**2,
+        "token_variance": sums["variance"] / SIZE**2,
+        "signal": sums["signal"] / SIZE**2,
+        "relative_variance": exact["relative_variance"],
+        "bias_squared_reverse_kl": exact["bias_reverse_kl"] ** 2,
+        "bias_squared_forward_kl": exact["bias_forward_kl"] ** 2,
+    }
+    for figure, value in expected.items():
+        low, high = found[figure].low, found[figure].high
+        slack = 0.5 * (high - low)  # the interval, and as much again on both sides: 42 checks, each 95 %
+        assert low - slack <= value <= high + slack, (figure, found[figure], value)
+
+
+def test_at_fixed_prefixes_redrawn_tokens_are_all_of_the_variance_of_a_table(tmp_path):
+    """One token a response: there is no other prefix, so token and whole variance estimate the same."""
+    where = table()
+    measure = Measure(where, Bank(tmp_path, where, STUDENT, 200, 2), whole, lambda: None)
+    inner, within = measure.products(load_method("opd").estimator)
+    share = estimates(inner.numpy(), within.numpy(), seed=0)["token_share"]
+    assert 0.8 < share.value < 1.25
+    assert share.low < 1 < share.high
+
+
+@pytest.mark.parametrize("name", ["opd", "tropd_mask", "reopold", "opd_full"])
+def test_redrawn_moments_are_unbiased(name):
+    student, teacher = prefix_pair(3, 20)
+    estimator = load_method(name).estimator
+    places = Prefixes(student, teacher, Origin.STUDENT)
+    exact = moment_sums(estimator, places, 0.3)
+    found = []
+    for repeat in range(200):
+        moments = redrawn_moments(estimator, places, 0.3, uniform_of(f"{repeat}", 3, 4, 2))
+        noise = moments.unbiased_variance / moments.count
+        found.append([float(moments.unbiased_variance.sum()), float((moments.mean.square().sum(-1) - noise).sum())])
+    centre, error = np.mean(found, 0), np.std(found, 0, ddof=1) / 200**0.5
+    if name != "reopold":  # its weights depend on the other prefixes of the same draw, which enumeration fixes
+        assert (abs(centre - [exact["variance"], exact["signal"]]) <= 3 * error + 1e-9).all()
+    naive = np.array(found)[:, 1] + np.array(found)[:, 0] / 4  # ‖mean‖², which carries tr Cov/4
+    assert exact["variance"] < 1e-9 or naive.mean() > centre[1] + 5 * error[1]
+
+
+def test_a_vocabulary_too_large_to_enumerate_is_redrawn(monkeypatch):
+    student, teacher = prefix_pair(4, 30)
+    places, estimator = Prefixes(student, teacher, Origin.STUDENT), load_method("vopd").estimator
+    uniform = uniform_of("redraws", 4, 4000, 2)
+    exact = moment_sums(estimator, places, 0.0, uniform)
+    monkeypatch.setattr("opd_bench.redraw.LARGEST_VOCABULARY", 29)
+    sampled = moment_sums(estimator, places, 0.0, uniform)
+    assert sampled["variance"] != exact["variance"]
+    assert sampled["variance"] == pytest.approx(exact["variance"], rel=0.1)
+    assert relative(sampled)["cosine_reverse_kl"] == pytest.approx(1, abs=0.01)
+    assert relative(sampled)["bias_reverse_kl"] < 0.1
+
+
+# ---------------------------------------------------------------- the gradient is a training step's
+
+
+@pytest.mark.parametrize("name", ["opd", "tropd", "reopold", "minillm", "skd", "gkd"])
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_the_gradient_is_that_of_the_plain_loss(name, pieces):
+    where, (estimator, source) = llama(micro_batches=pieces), load_method(name)
+    one = drawn(where, source, 1, 0)
+    (found,) = Gradients(where, estimator, whole).of(one)
+    logits = [network.logits(one.ids, one.mask)[:, :-1] for network in (where.student, where.teacher)]
+    fields = (one.token[0], one.response, one.origin, one.behaviour_logp[0], one.uniform[0])
+    loss = dense.batch_loss(estimator, [dense.ScoredBatch(*logits, *fields)], where.progress)
+    plain = whole(torch.autograd.grad(loss, where.parameters))
+    torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-7 * float(plain.abs().max()))
+
+
+def test_each_version_has_its_own_gradient():
+    where, estimator = llama(micro_batches=2), load_method("vopd").estimator
+    one = drawn(where, STUDENT, 0, 3)
+    rows = Gradients(where, estimator, whole).of(one)
+    assert len(rows) == 4
+    for version, row in enumerate(rows):
+        fields = {name: getattr(one, name)[version : version + 1] for name in ("token", "behaviour_logp", "uniform")}
+        (alone,) = Gradients(where, estimator, whole).of(one._replace(**fields))
+        torch.testing.assert_close(alone, row)
+    assert torch.cdist(rows, rows)[~torch.eye(4, dtype=torch.bool)].min() > 0.01 * rows.norm(dim=-1).mean()
+
+
+def test_the_exact_gradients_are_of_the_tokens_that_the_method_learns_from():
+    """On rollouts of its own, of which it learns from a part."""
+    where = llama()
+    source = TeacherPrefix(length="ratio", extra=1.0)
+    one = drawn(where, source, 0, 0)
+    assert (one.origin[one.response] == Origin.TEACHER).any()
+    chosen = as_students(one, frozenset({Origin.STUDENT}))
+    (found,) = Gradients(where, load_method("opd_full").estimator, whole).of(chosen)
+    logits = [network.logits(one.ids, one.mask)[:, :-1] for network in (where.student, where.teacher)]
+    p, q = (log_probs(values) for values in logits)
+    kl = (p.exp() * (p - q)).sum(-1)[one.response & (one.origin == Origin.STUDENT)].mean()
+    torch.testing.assert_close(found, whole(torch.autograd.grad(kl, where.parameters)), rtol=1e-6, atol=1e-9)
+
+
+# ---------------------------------------------------------------- what is drawn
+
+
+def test_redrawn_tokens_have_the_student_law_at_prefixes_that_stay():
+    where = llama(chunk=64)
+    one = drawn(where, STUDENT, 0, 400)
+    logits = where.student.logits(one.ids, one.mask)[:, :-1]
+    laws = log_probs(logits).detach()
+    fresh = one.token[1:, one.response]  # [M, N]
+    expected = laws[one.response].exp()
+    seen = torch.nn.functional.one_hot(fresh, models.VOCABULARY).double().mean(0)
+    often = expected > 0.02  # 8 times and more, so that counts are nearly normal
+    spread = (expected * (1 - expected) / 400).sqrt()
+    z = ((seen - expected) / spread)[often]
+    assert len(z) > 200
+    assert z.abs().max() < 4.5
+    assert 0.85 < z.square().mean() < 1.15
+    picked = laws[one.response].expand(400, -1, -1).gather(-1, fresh[..., None])[..., 0]
+    torch.testing.assert_close(one.behaviour_logp[1:, one.response].double(), picked, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(one.token[0], one.ids[:, 1:])
+    assert not (one.uniform[1] == one.uniform[2]).any()
+
+
+def test_only_the_tokens_of_the_student_are_redrawn():
+    where = llama()
+    one = drawn(where, Mixture(alpha=0.5), 0, 2)
+    others = one.response & (one.origin == Origin.TEACHER)
+    assert others.any()
+    assert (one.token[1:, others] == one.token[0, others]).all()
+    assert (one.token[1:, ~one.response] == one.token[0, ~one.response]).all()
+
+
+def test_sets_are_independent_and_of_the_same_prompts(tmp_path):
+    where = llama()
+    one, other = list(Bank(tmp_path, where, STUDENT, 2, 2))
+    width = where.prompts.ids.shape[1]
+    assert torch.equal(one.ids[:, :width], other.ids[:, :width])
+    assert not torch.equal(one.token[0, :, width : width + 3], other.token[0, :, width : width + 3])
+
+
+def test_a_set_that_is_lost_or_damaged_is_drawn_again_as_it_was(tmp_path):
+    where = llama()
+    bank = Bank(tmp_path, where, STUDENT, 3, 2)
+    first = list(bank)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "set-000.safetensors").unlink()
+    whole_file = (tmp_path / "set-001.safetensors").read_bytes()
+    (tmp_path / "set-001.safetensors").write_bytes(whole_file[: len(whole_file) // 2])
+    for before, after in zip(first, bank, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    untouched = [path for path, time in times.items() if path.exists() and path.stat().st_mtime_ns == time]
+    assert [path.name for path in untouched] == ["set-002.safetensors"]
+    assert load_file(tmp_path / "set-001.safetensors")["ids"].equal(first[1].ids)
+
+
+def test_prefixes_are_spread_over_all_sets(tmp_path):
+    where, estimator = llama(), load_method("opd").estimator
+    bank = Bank(tmp_path, where, STUDENT, 4, 0)
+    found = prefixes(where, estimator, bank, 8)
+    assert found.writer == Origin.STUDENT
+    assert len(found.student) == 8
+    logits = [log_probs(where.student.logits(one.ids, one.mask)[:, :-1][one.response]).detach() for one in bank]
+    near = [[float((rows - row).abs().max(-1).values.min()) for rows in logits] for row in log_probs(found.student)]
+    assert all(near[place][place // 2] < 1e-9 for place in range(8))  # two of each
+    assert max(max(row) for row in near) > 0.1
+
+
+def test_inner_products_do_not_depend_on_the_blocks(monkeypatch):
+    rows = [torch.randn(3, 50, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    once = gram(rows)
+    monkeypatch.setattr("opd_bench.probing.measure.COLUMNS", 7)
+    torch.testing.assert_close(gram(rows), once)
+    stacked = torch.cat(rows).double()
+    torch.testing.assert_close(once.reshape(6, 6), stacked @ stacked.T)
+
+
+# ---------------------------------------------------------------- a probe as a whole
+
+
+def configured(folder, *overrides):
+    small = ("probe.sets=6", "probe.prefixes=6", "plan.prompts=4", f"results={folder}")
+    return composed("probe", *small, *overrides)
+
+
+def probe_of(folder, *overrides, checkpoint=None):
+    return Probe(configured(folder, *overrides), checkpoint, Console(quiet=True), bar=False)
+
+
+def test_a_probe_has_every_method_asked_for_and_opd(tmp_path):
+    probe = probe_of(tmp_path, "methods=[vopd,sft,tropd]", "rollouts=both")
+    record = probe.perform()
+    assert record == read_record(probe.folder / "probe.json", PROBE)
+    rows = record["methods"]
+    assert list(rows) == ["opd", "vopd", "sft", "sft (own)", "tropd", "tropd (own)"]
+    unmeasured = {key: row["status"] for key, row in rows.items() if row["status"] != "measured"}
+    assert unmeasured == {"sft": "nothing to learn"}
+    assert rows["opd"]["estimates"]["variance_to_opd"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert rows["vopd"]["estimates"]["variance_to_opd"]["value"] < 1
+    assert rows["opd"]["exact"]["bias_reverse_kl"] < 1e-9
+    assert rows["sft (own)"]["estimates"]["variance"]["value"] == 0  # the same answers in every set
+    assert rows["tropd (own)"]["estimates"]["token_variance"]["value"] == "nan"
+    assert record["probe"]["parameters"] == record["probe"]["numbers"] > 100_000
+    assert record["probe"]["sketch_error"] == 0
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
+    first = probe_of(tmp_path, "methods=[vopd,veto]")
+    record = first.perform()
+    monkeypatch.setattr(Gradients, "of", None)
+    again = probe_of(tmp_path, "methods=[vopd,veto]").perform()
+    assert outcome(again) == outcome(record)
+    with pytest.raises(TypeError):
+        probe_of(tmp_path, "methods=[vopd]", "again=true").perform()
+
+
+def untimed(record):
+    return {name: row | {"seconds": 0} for name, row in record["methods"].items()}
+
+
+def test_a_stopped_probe_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    record = probe_of(tmp_path / "whole", "methods=[vopd,veto]").perform()
+    old, calls = Gradients.of, []
+
+    def stopping(self, one):
+        calls.append(self)
+        if len(calls) == 22:  # after the exact gradients and opd, amid vopd
+            raise KeyboardInterrupt
+        return old(self, one)
+
+    monkeypatch.setattr(Gradients, "of", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        probe_of(tmp_path / "cut", "methods=[vopd,veto]").perform()
+    monkeypatch.setattr(Gradients, "of", old)
+    assert not list((tmp_path / "cut").rglob("probe.json"))
+    found = probe_of(tmp_path / "cut", "methods=[vopd,veto]").perform()
+    assert untimed(found) == untimed(record)
+
+
+def test_a_method_that_fails_is_a_row_and_stops_no_other(tmp_path, monkeypatch):
+    vopd = type(load_method("vopd").estimator)
+    monkeypatch.setattr(vopd, "token_loss", lambda *_: (_ for _ in ()).throw(RuntimeError("no such thing")))
+    rows = probe_of(tmp_path, "methods=[vopd,veto]").perform()["methods"]
+    assert (rows["vopd"]["status"], rows["vopd"]["reason"]) == ("failed", "RuntimeError: no such thing")
+    assert rows["veto"]["status"] == "measured"
+    monkeypatch.undo()
+    assert probe_of(tmp_path, "methods=[vopd,veto]").perform()["methods"]["vopd"]["status"] == "measured"
+
+
+def test_sketched_figures_are_near_the_whole_ones(tmp_path):
+    whole_one = probe_of(tmp_path, "methods=[vopd]").perform()
+    short = probe_of(tmp_path, "methods=[vopd]", "probe.numbers=20000").perform()
+    assert short["probe"]["numbers"] == 20000
+    assert short["probe"]["sketch_error"] == pytest.approx(0.01)
+    for method in ("opd", "vopd"):
+        for figure in ("variance", "norm", "token_variance"):
+            values = [record["methods"][method]["estimates"][figure]["value"] for record in (whole_one, short)]
+            assert values[0] != values[1]
+            assert values[1] == pytest.approx(values[0], rel=0.05)
+
+
+def test_opd_and_vopd_have_the_same_mean_and_the_baseline_has_the_smaller_variance(tmp_path):
+    """At the embedded benchmark's start student; the forward KL, on the same rollouts, has another mean."""
+    probe = probe_of(tmp_path, "plan.prompts=16", "probe.sets=16")
+    rows = {}
+    for name in ("opd", "vopd", "gkd_fkl"):
+        found = Gradients(probe.subject, load_method(name).estimator, Sketch(probe.parameters, 0).of)
+        rows[name] = torch.stack([found.of(one)[0] for one in probe.bank()])
+    same = same_mean(gram([rows["opd"], rows["vopd"]]).numpy(), seed=0)
+    other = same_mean(gram([rows["opd"], rows["gkd_fkl"]]).numpy(), seed=0)
+    assert same.low < 0 < same.high < 0.5
+    assert other.low > 0.5
+    variances = {name: float(values.double().var(0).sum()) for name, values in rows.items()}
+    assert variances["vopd"] < 0.6 * variances["opd"]
+
+
+def test_memory_does_not_grow_with_the_number_of_methods(tmp_path):
+    """What is held of gradients: one method's, and the exact ones."""
+    where = llama()
+    measure = Measure(where, Bank(tmp_path, where, STUDENT, 3, 2), whole, lambda: None)
+    for name in ("opd", "vopd", "veto"):
+        measure.products(load_method(name).estimator)
+    held = [value for rows in measure._exact.values() for value in rows]
+    assert len(held) == 2
+    assert all(value.shape == (3, sum(p.numel() for p in where.parameters)) for value in held)
+
+
+# ---------------------------------------------------------------- students of a run
+
+
+def test_the_students_that_a_run_kept_are_probed_at_their_progress(tmp_path):
+    run = small_run(tmp_path, "opd", "watch.weights_every=3")
+    run.perform()
+    found = students(str(run.folder))
+    assert [Path(path).name for path in found] == ["step000000", "step000003", "step000006"]
+    probes = [probe_of(tmp_path / "probes", "methods=[opd]", checkpoint=path) for path in found]
+    assert [(probe.step, probe.progress) for probe in probes] == [(0, 0.0), (3, 0.5), (6, 1.0)]
+    start = probe_of(tmp_path / "probes", "methods=[opd]")
+    assert start.identity == probes[0].identity != probes[1].identity
+    assert probes[2].perform()["checkpoint"]["progress"] == 1.0
+
+
+def test_a_run_that_kept_no_students_says_how_to_keep_them(tmp_path):
+    run = small_run(tmp_path, "opd", "plan.steps=1")
+    run.perform()
+    with pytest.raises(ValueError, match=r"watch.weights_every=25"):
+        students(str(run.folder))
+
+
+def test_wrong_settings_are_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"ProbePlan.sets must be ≥ 2, got 1"):
+        probe_of(tmp_path, "probe.sets=1")
+    with pytest.raises(ValueError, match=r"no method 'vpod', did you mean vopd"):
+        probe_of(tmp_path, "methods=[vpod]")
+    with pytest.raises(ValueError, match="rollouts must be one of common, own, both, got 'mine'"):
+        probe_of(tmp_path, "rollouts=mine")
