@@ -45,9 +45,16 @@ def means(records: Sequence[Record]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
+def number(value: Any) -> float | None:
+    """What a record says as a number or as one of the words for those that JSON lacks; None is no number."""
+    if value in WORDS or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return float(value)
+    return None
+
+
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _numbers(f"{name}.{key}", item)
-    elif value in WORDS or (isinstance(value, int | float) and not isinstance(value, bool)):
-        yield name, float(value)
+    elif (found := number(value)) is not None:
+        yield name, found

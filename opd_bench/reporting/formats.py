@@ -1,14 +1,11 @@
 """A leaderboard for the terminal, as Markdown, and as comma-separated values in full precision."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich import box
 from rich.table import Table as Shown
-from rich.text import Text
 
+from opd_bench.reporting.cells import figure, grid, safe, sheet
 from opd_bench.reporting.figures import Estimate, figures
 from opd_bench.reporting.leaderboard import Row, Table
 
@@ -23,20 +20,12 @@ CAPTION = "Means over seeds [95 % bootstrap interval]. Fewer than five seeds or 
 
 
 def terminal(table: Table, width: int) -> Shown:
-    """For people at a terminal: a narrow one leaves some columns out and says so.
-
-    Text, unlike a string, is shown as it is, markup or not.
-    """
+    """For people at a terminal: a narrow one leaves some columns out and says so."""
     kept = [number for number, column in enumerate(COLUMNS) if width >= WIDE or column not in LEFT_OUT]
     narrow = [f"A terminal {WIDE} wide shows {', '.join(LEFT_OUT)} too."] if width < WIDE else []
-    caption = Text("\n".join([CAPTION, *narrow, *table.notes]), style="table.caption")
-    title = Text(table.title, style="table.title")
-    shown = Shown(title=title, caption=caption, box=box.SIMPLE_HEAD, collapse_padding=True)
-    for number in kept:
-        shown.add_column(Text(COLUMNS[number]), justify="left" if number == 1 else "right", no_wrap=number == 1)
-    for row in _cells(table):
-        shown.add_row(*(Text(row[number]) for number in kept))
-    return shown
+    caption = "\n".join([CAPTION, *narrow, *table.notes])
+    rows = [[row[number] for number in kept] for row in _cells(table)]
+    return grid(table.title, caption, [COLUMNS[number] for number in kept], rows)
 
 
 def markdown(all_tables: Iterable[Table]) -> str:
@@ -46,7 +35,7 @@ def markdown(all_tables: Iterable[Table]) -> str:
 
 def as_csv(all_tables: Iterable[Table]) -> str:
     """One line per method: its place, its intervals, and the mean of every figure."""
-    return _sheet([_method(t, place, row) for t in all_tables for place, row in enumerate(t.rows, 1)])
+    return sheet([_method(t, place, row) for t in all_tables for place, row in enumerate(t.rows, 1)])
 
 
 def runs_csv(all_tables: Iterable[Table]) -> str:
@@ -56,13 +45,13 @@ def runs_csv(all_tables: Iterable[Table]) -> str:
         for row in table.rows:
             own = {"protocol": table.title, "method": row.method}
             lines += [own | {key: run[key] for key in IDENTITY} | figures(run) for run in row.runs]
-    return _sheet(lines)
+    return sheet(lines)
 
 
 def _section(table: Table) -> str:
-    lines = [f"## {_safe(table.title)}\n", f"| {' | '.join(COLUMNS)} |", f"|---|---|{'---:|' * (len(COLUMNS) - 2)}"]
-    lines += [f"| {' | '.join(map(_safe, row))} |" for row in _cells(table)]
-    lines += ["", *(f"- {_safe(note)}" for note in (CAPTION, *table.notes))]
+    lines = [f"## {safe(table.title)}\n", f"| {' | '.join(COLUMNS)} |", f"|---|---|{'---:|' * (len(COLUMNS) - 2)}"]
+    lines += [f"| {' | '.join(map(safe, row))} |" for row in _cells(table)]
+    lines += ["", *(f"- {safe(note)}" for note in (CAPTION, *table.notes))]
     return "\n".join(lines) + "\n"
 
 
@@ -83,7 +72,7 @@ def _of_row(row: Row) -> tuple[str, ...]:
         _interval(row.sampled),
         *(_percent(row.means.get(name)) for name in SHARES),
         _interval(row.difference, "+"),
-        *(_figure(row.means.get(name)) for name in PLAIN),
+        *(figure(row.means.get(name)) for name in PLAIN),
         "—" if seconds is None else f"{seconds:.0f}",
     )
 
@@ -92,13 +81,6 @@ def _seeds(row: Row) -> str:
     if not row.attempted:
         return "—"
     return str(row.finished) if row.finished == row.attempted else f"{row.finished} of {row.attempted}"
-
-
-def _safe(text: str) -> str:
-    """Neither a new cell, nor a new line, nor HTML."""
-    for special in "\\|<":
-        text = text.replace(special, f"\\{special}")
-    return " ".join(text.split())
 
 
 def _interval(value: Estimate, sign: str = "") -> str:
@@ -110,11 +92,6 @@ def _interval(value: Estimate, sign: str = "") -> str:
 
 def _percent(value: float | None, sign: str = "") -> str:
     return "—" if value is None else f"{100 * value:{sign}.1f}"
-
-
-def _figure(value: float | None) -> str:
-    """Three significant digits; rounding errors are 0."""
-    return "—" if value is None else "0" if abs(value) < 1e-9 else f"{value:.3g}"
 
 
 def _method(table: Table, place: int, row: Row) -> dict[str, Any]:
@@ -129,14 +106,3 @@ def _method(table: Table, place: int, row: Row) -> dict[str, Any]:
         **dict(zip(("difference", "difference_low", "difference_high"), row.difference, strict=True)),
         **row.means,
     }
-
-
-def _sheet(lines: Sequence[Mapping[str, Any]]) -> str:
-    """What all lines have comes first, as it stands; the figures that only some have follow in alphabetical order."""
-    first = [key for key in (lines[0] if lines else {}) if "." not in key]
-    columns = first + sorted({key for line in lines for key in line if "." in key})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()

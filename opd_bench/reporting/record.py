@@ -61,12 +61,12 @@ def write_record(folder: Path, content: Mapping[str, Any], kind: Kind = RUN) -> 
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """The file has all of `text` or is what it was: written beside its place, to disk, and moved there."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """The file has all of `content` or is what it was: written beside its place, to disk, and moved there."""
     unfinished = path.with_name(f"{path.name}.part")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with unfinished.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
