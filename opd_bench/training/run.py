@@ -25,7 +25,8 @@ from opd_bench.tasks.base import Task
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
-from opd_bench.training.module import Distillation, DivergedError
+from opd_bench.training.health import DivergedError
+from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
 from opd_bench.training.plan import Evaluation, Plan, Watch
 from opd_bench.training.progress import ProgressBar
@@ -140,6 +141,8 @@ class Run:
             use_distributed_sampler=False,
             log_every_n_steps=1,
         )
+        if trainer.world_size > 1:  # checkpoints, evaluation and records are those of one process
+            raise ValueError(f"a run has one process for now, got trainer.devices={trainer.world_size}")
         trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
 
     def _extras(self) -> list[pl.Callback]:
