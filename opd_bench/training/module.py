@@ -153,7 +153,7 @@ class Distillation(pl.LightningModule):
         heads = Heads(self.pupil.head, self.teacher.head)
         scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, gathered)
         parts = self._parts(rollout)
-        batches = self._batches(rollout, parts)
+        batches = self._batches(parts)
         with self.timed("loss"):
             weights = self._weights(scorer, batches, progress)
             denominator = scorer.denominator(batches, weights)
@@ -178,31 +178,35 @@ class Distillation(pl.LightningModule):
             return [None] * len(batches)
         return self.pupil.in_head(lambda _: scorer.weights(batches, progress), batches[0].student)
 
-    def _batches(self, rollout: Rollout, parts: list[Rollout]) -> list[ScoredBatch]:
+    def _batches(self, parts: list[Rollout]) -> list[ScoredBatch]:
         """Every micro-batch, aligned: what is at t scores the token at t + 1.
 
         A single one has the student's states with gradient. Of several, each is computed when its turn comes, and
         beforehand only if `weigh` must see them all.
         """
-        place = (rollout.response.long().cumsum(-1) - 1).clamp_min(0)
-        numbers = self.draws.at("estimator", rollout.row.tolist(), self.plan.response_limit)
-        uniforms = numbers.to(place.device).gather(-1, place).split(len(parts[0].ids))
         result = []
-        for part, uniform in zip(parts, uniforms, strict=True):
+        for part in parts:
             with self.timed("teacher"):
                 teacher = self._states(self.teacher, part)
             with self.timed("student"):
                 first = len(parts) == 1 or self.estimator.signals
                 student = self._states(self.pupil, part, grad=len(parts) == 1) if first else teacher[..., :0]
-            fields = (part.ids, part.response, part.origin, part.behaviour_logp, uniform)
+            fields = (part.ids, part.response, part.origin, part.behaviour_logp, self._uniform(part))
             result.append(ScoredBatch(student, teacher, *(field[:, 1:] for field in fields)))
         return result
 
+    def _uniform(self, part: Rollout) -> Tensor:  # [B, T]
+        """One number for each response token."""
+        place = (part.response.long().cumsum(-1) - 1).clamp_min(0)
+        numbers = self.draws.at("estimator", part.row.tolist(), self.plan.response_limit)
+        return numbers.to(place.device).gather(-1, place)
+
     def _parts(self, rollout: Rollout) -> list[Rollout]:
-        """As many as the plan says, if empty ones: in every process the models are called as often."""
+        """As many in every process, so that sharded models are called as often; some may have nothing to score."""
         size = -(-len(rollout.ids) // self.plan.micro_batches)
-        slices = [slice(size * number, size * (number + 1)) for number in range(self.plan.micro_batches)]
-        return [Rollout(*(field[rows] for field in rollout)) for rows in slices]
+        blank = Rollout(*(field[:1] for field in rollout))._replace(response=torch.zeros_like(rollout.response[:1]))
+        pieces = [Rollout(*piece) for piece in zip(*(field.split(size) for field in rollout), strict=True)]
+        return pieces + [blank] * (self.plan.micro_batches - len(pieces))
 
     @staticmethod
     def _states(network: Network, part: Rollout, grad: bool = False) -> Tensor:

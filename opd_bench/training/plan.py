@@ -57,4 +57,5 @@ class Watch(Settings):
 
     moments_every: NoneOrMore  # steps between exact gradient moments at sampled prefixes; 0: never
     prefixes: Count  # at each of these
+    noise_every: NoneOrMore  # steps between looks at un-reduced gradients; 0: never
     checkpoint_every: NoneOrMore  # steps; 0: never, and a killed run starts again

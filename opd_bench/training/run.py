@@ -28,6 +28,7 @@ from opd_bench.training.evaluation import Judge
 from opd_bench.training.health import DivergedError
 from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
+from opd_bench.training.noise import GradientNoise
 from opd_bench.training.plan import Evaluation, Plan, Watch
 from opd_bench.training.progress import ProgressBar
 from opd_bench.training.series import Series
@@ -124,7 +125,7 @@ class Run:
         module = Distillation(student, teacher, self.method, self.plan, train)
         judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes)
-        return Parts(module, judge, moments, Series(), weights)
+        return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
 
     def _fit(self, parts: "Parts") -> None:
         checkpoint = newest(self.folder / "checkpoints")
@@ -175,13 +176,14 @@ class Parts:
     module: Distillation
     judge: Judge
     moments: GradientMoments
+    noise: GradientNoise
     series: Series
     weights: dict[str, dict[str, Any]]
 
     @property
     def callbacks(self) -> list[pl.Callback]:
         """In the order in which they see a step."""
-        return [self.moments, self.judge, self.series]
+        return [self.moments, self.noise, self.judge, self.series]
 
 
 def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:

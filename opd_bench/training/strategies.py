@@ -71,9 +71,9 @@ class Update:
         return self.trainer.optimizers[0]
 
     @property
-    def shares(self) -> int:
-        """How many processes the optimiser's state is split between."""
-        return 1
+    def copies(self) -> int:
+        """In how many processes all of the optimiser's state is."""
+        return self.trainer.world_size
 
 
 class Replicated(Update):
@@ -131,9 +131,9 @@ class Sharded(Update):
         return inner
 
     @property
-    def shares(self) -> int:
-        """All stages split it."""
-        return self.trainer.world_size
+    def copies(self) -> int:
+        """All stages split it between the processes."""
+        return 1
 
 
 def update_of(trainer: pl.Trainer, module: nn.Module) -> Update:
