@@ -38,6 +38,7 @@ class Fit(NamedTuple):
     method: str
     folder: Path
     overrides: tuple[str, ...] = ()
+    tied: bool = True  # the head's weight is the embedding's
 
 
 class Found(NamedTuple):
@@ -93,6 +94,8 @@ def trained(fit: Fit, strategy: str = "auto", devices: int = 1) -> Found:
     """One fit in this process, which may be one of several."""
     run, witness, noise = small_run(fit.folder, fit.method, *fit.overrides), Witness(), GradientNoise(1)
     module = run._parts().module
+    if not fit.tied:
+        module.student.lm_head.weight = torch.nn.Parameter(module.student.lm_head.weight.detach().clone())
     trainer_of(run, strategy, devices, [noise, witness]).fit(module)
     kept = sum(p.numel() for p in module.student.parameters())
     parameters = {name: p.detach().clone() for name, p in whole(module).items()}

@@ -62,12 +62,12 @@ def test_the_variance_is_that_of_the_pieces_themselves(tmp_path, count):
 
 
 def test_it_is_unbiased_and_the_plain_square_is_not():
-    """Pieces with a known mean and covariance, 200 times; the noise scale is 1/‖mean‖² · tr Cov of one sequence."""
+    """Pieces with a known mean and covariance, 2000 times; the noise scale is 1/‖mean‖² · tr Cov of one sequence."""
     generator, size, count, sequences = torch.Generator().manual_seed(0), 20, 4, 8
     mean = torch.full((size,), 0.2, dtype=torch.float64)
     spread = torch.linspace(0.2, 0.8, size, dtype=torch.float64)  # of a piece, of K g_k
     found, plain = [], []
-    for _ in range(200):
+    for _ in range(2000):
         pieces = (mean + spread * torch.randn(count, size, generator=generator, dtype=torch.float64)) / count
         whole = float(pieces.sum(0).square().sum())
         found.append(variance_and_signal(float(pieces.square().sum()), whole, count))

@@ -31,6 +31,7 @@ FITS = {
     "weighed over the batch": fit("entropy_opd", 2, 1),
     "divided by weights": fit("reopold", 2, 2),
     "nothing scored in one process": fit("opd", 2, 1, "method.source._target_=tests.ranks.StudentThenData"),
+    "head of its own": fit("opd", 2, 2)._replace(tied=False),
     "pieces without rows": fit("tropd", 1, 3, "plan.prompts=4"),
 }
 FOUR_PIECES = fit("opd", 3, 4)

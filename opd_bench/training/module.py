@@ -176,7 +176,7 @@ class Distillation(pl.LightningModule):
         """In the student's head only where it is read: elsewhere there is nothing to make whole."""
         if not self.estimator.signals:
             return [None] * len(batches)
-        return self.pupil.in_head(lambda _: scorer.weights(batches, progress), batches[0].student)
+        return self.pupil.in_head(lambda _: scorer.weights(batches, progress), batches[0].student.detach())
 
     def _batches(self, parts: list[Rollout]) -> list[ScoredBatch]:
         """Every micro-batch, aligned: what is at t scores the token at t + 1.

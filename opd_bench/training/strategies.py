@@ -115,14 +115,14 @@ class Sharded(Update):
 
     @torch.no_grad()
     def copy_to(self, other: nn.Module) -> None:
-        """One parameter at a time is whole."""
+        """One parameter at a time is whole; the copy gets the type and the device that the engine works with."""
         if not shards_parameters(self.trainer):
             return
         import deepspeed
 
         for mine, copied in zip(self.parameters, other.parameters(), strict=True):
             with deepspeed.zero.GatheredParameters([mine]):
-                copied.copy_(mine)
+                copied.data = mine.detach().clone()
 
     @property
     def adam(self) -> Optimizer:
