@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from opd_bench.models.network import right_aligned
 from opd_bench.tasks.base import Problem, Split, Task
-from opd_bench.tokens import PromptBatch
+from opd_bench.tokens import PromptBatch, Rollout
 from opd_bench.training.plan import Plan
 
 
@@ -57,3 +57,14 @@ class PromptStream(IterableDataset[PromptBatch]):
         for step in range(self.start(), self.plan.steps):
             first = step * self.plan.prompts
             yield self.problems.batch([first + n for n in self.share for _ in range(self.plan.rollouts)])
+
+
+def pieces(rollout: Rollout, count: int) -> list[Rollout]:
+    """Micro-batches: the same number in every process, so that sharded models are called as often.
+
+    Where rows run out a piece has nothing to score: one row without a response, for models don't take none.
+    """
+    size = -(-len(rollout.ids) // count)
+    blank = Rollout(*(field[:1] for field in rollout))._replace(response=torch.zeros_like(rollout.response[:1]))
+    found = [Rollout(*piece) for piece in zip(*(field.split(size) for field in rollout), strict=True)]
+    return found + [blank] * (count - len(found))

@@ -21,7 +21,7 @@ from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
 from opd_bench.scoring import Heads, Scored, ScoredBatch, Scorer
 from opd_bench.tokens import Origin, PromptBatch, Rollout
-from opd_bench.training.data import Problems, PromptStream, share_of
+from opd_bench.training.data import Problems, PromptStream, pieces, share_of
 from opd_bench.training.health import finite, of_sequences, of_tokens
 from opd_bench.training.plan import Plan
 from opd_bench.training.ranks import gathered, summed
@@ -152,7 +152,7 @@ class Distillation(pl.LightningModule):
         """Gradients of Σ w ℓ / denominator over this process's micro-batches; the value of it over all processes'."""
         heads = Heads(self.pupil.head, self.teacher.head)
         scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, gathered)
-        parts = self._parts(rollout)
+        parts = pieces(rollout, self.plan.micro_batches)
         batches = self._batches(parts)
         with self.timed("loss"):
             weights = self._weights(scorer, batches, progress)
@@ -200,13 +200,6 @@ class Distillation(pl.LightningModule):
         place = (part.response.long().cumsum(-1) - 1).clamp_min(0)
         numbers = self.draws.at("estimator", part.row.tolist(), self.plan.response_limit)
         return numbers.to(place.device).gather(-1, place)
-
-    def _parts(self, rollout: Rollout) -> list[Rollout]:
-        """As many in every process, so that sharded models are called as often; some may have nothing to score."""
-        size = -(-len(rollout.ids) // self.plan.micro_batches)
-        blank = Rollout(*(field[:1] for field in rollout))._replace(response=torch.zeros_like(rollout.response[:1]))
-        pieces = [Rollout(*piece) for piece in zip(*(field.split(size) for field in rollout), strict=True)]
-        return pieces + [blank] * (self.plan.micro_batches - len(pieces))
 
     @staticmethod
     def _states(network: Network, part: Rollout, grad: bool = False) -> Tensor:

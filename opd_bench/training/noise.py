@@ -20,7 +20,8 @@ class GradientNoise(pl.Callback):
         noise scale = Σ variance · sequences / Σ signal,  over the steps so far
 
     The noise scale is that of McCandlish et al. 2018 (arXiv:1812.06162), "simple", in sequences. It is a ratio of sums:
-    one step's signal may be negative. With K = 1 there is nothing to tell. Proved by tests/test_noise.py.
+    one step's signal may be negative. With K = 1 there is nothing to tell. Parts are taken to be alike and independent:
+    let K divide the sequences, and mind that a batch quantile ties them together. Proved by tests/test_noise.py.
     """
 
     def __init__(self, every: int):
