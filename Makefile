@@ -2,7 +2,7 @@
 #
 #   make bench METHOD=tropd SETTING=mismatch SEED=3 ARGS="plan.steps=200"
 .DEFAULT_GOAL := help
-.PHONY: help setup bench sweep leaderboard board embedded-models methods docs test test-all lint format check clean
+.PHONY: help setup bench probe sweep leaderboard board embedded-models methods docs test test-all lint format check clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -31,6 +31,10 @@ bench: $(READY) ## one run on the embedded benchmark: METHOD=tropd [TASK= SETTIN
 	@test -n "$(METHOD)" || { echo "which METHOD? For example METHOD=tropd; there are:" \
 	  $(sort $(basename $(notdir $(wildcard conf/method/*.yaml)))); exit 2; }
 	@$(PY) -m opd_bench.bench method=$(METHOD) $(CHOICES) $(ARGS)
+
+probe: $(READY) ## all gradients at one student, side by side: [METHODS=opd,vopd CHECKPOINT=results/runs/... SETTING= ARGS=]
+	@$(PY) -m opd_bench.probe $(if $(METHODS),'methods=[$(METHODS)]') $(if $(CHECKPOINT),'checkpoint="$(CHECKPOINT)"') \
+	  $(CHOICES) $(ARGS)
 
 sweep: $(READY) ## methods × seeds, several at once: EXPERIMENT=compare [ARGS="hydra.launcher.n_jobs=4"]
 	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(ARGS)

@@ -20,6 +20,14 @@ from opd_bench.tokens import Signals, TokenBatch
 Observe = Callable[[TokenBatch], Mapping[str, Tensor]]
 """Named values per token to watch, of tokens without gradient."""
 
+Gather = Callable[[Tensor], tuple[Tensor, slice]]
+"""One process's rows in, those of all processes in their order out, and which of them are its own."""
+
+
+def alone(values: Tensor) -> tuple[Tensor, slice]:
+    """There is one process."""
+    return values, slice(0, len(values))
+
 
 class Heads(NamedTuple):
     """How hidden states become logits; by default they are the logits."""
@@ -52,12 +60,13 @@ class Scored(NamedTuple):
 
 
 class Scorer(NamedTuple):
-    """An estimator applied to batches, `chunk` tokens at a time."""
+    """An estimator applied to batches, `chunk` tokens at a time; `gather` brings in the other processes' rows."""
 
     estimator: Estimator
     heads: Heads = LOGITS
     chunk: int | None = None
     observe: Observe | None = None
+    gather: Gather = alone
 
     def score(self, batch: ScoredBatch, weight: Tensor | None, progress: float) -> Scored:
         """Σ w ℓ over the tokens that count."""
@@ -69,28 +78,30 @@ class Scorer(NamedTuple):
         return Scored(numerator, _joined(notes.stats), _joined(notes.observed))
 
     def weights(self, batches: Sequence[ScoredBatch], progress: float) -> Sequence[Tensor | None]:
-        """What `weigh` makes of the whole global batch, cut back into one piece per micro-batch."""
+        """What `weigh` makes of the whole global batch, cut back into one piece per micro-batch of this process."""
         if not self.estimator.signals:
             return [None] * len(batches)
         scored = [learnable(self.estimator, batch.response, batch.origin) for batch in batches]
-        lengths = torch.cat([mask.sum(-1) for mask in scored])
+        lengths, _ = self.gather(torch.cat([mask.sum(-1) for mask in scored]))
         sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-        position = torch.cat([(mask.cumsum(-1) - 1)[mask] for mask in scored])
-        weight = self.estimator.weigh(
-            Signals(values=self._signals(batches), sequence=sequence, position=position), progress
-        )
+        position, own = self.gather(torch.cat([(mask.cumsum(-1) - 1)[mask] for mask in scored]))
+        values = {name: self.gather(signal)[0] for name, signal in self._signals(batches).items()}
+        weight = self.estimator.weigh(Signals(values=values, sequence=sequence, position=position), progress)
         if weight is None:
             return [None] * len(batches)
         dtype = batches[0].student.dtype
-        weight = weight.to(dtype if dtype == torch.float64 else torch.float32)
+        weight = weight[own].to(dtype if dtype == torch.float64 else torch.float32)
         return torch.split(weight, [int(mask.sum()) for mask in scored])
 
     def denominator(self, batches: Sequence[ScoredBatch], weights: Sequence[Tensor | None]) -> Tensor:
-        """The number of scored tokens, or the sum of what `weigh` gave them."""
+        """The number of scored tokens of the global batch, or the sum of what `weigh` gave them."""
         if self.estimator.denominator == "weights":
-            return torch.stack([weight.sum() for weight in weights if weight is not None]).sum().double()
-        counts = [learnable(self.estimator, batch.response, batch.origin).sum() for batch in batches]
-        return torch.stack(counts).sum().double()
+            return self.total([weight.sum() for weight in weights if weight is not None])
+        return self.total([learnable(self.estimator, batch.response, batch.origin).sum() for batch in batches])
+
+    def total(self, numbers: Sequence[Tensor]) -> Tensor:
+        """Σ over micro-batches and processes."""
+        return self.gather(torch.stack(list(numbers)).sum().double()[None])[0].sum()
 
     @torch.no_grad()
     def _signals(self, batches: Sequence[ScoredBatch]) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ def scored(network, result):
 @pytest.mark.parametrize(("writer", "seed"), [(Origin.STUDENT, 0), (Origin.TEACHER, 1)])
 def test_log_probabilities_are_those_of_a_fresh_forward_pass(writer, seed):
     batch = prompts()
-    result = rollout(batch.ids, batch.mask, written(Alone(writer)))
+    result = rollout(batch.ids, batch.mask, written(Alone(writer)), range(len(batch.ids)))
     mask = result.response[:, 1:]
     expected = scored(network(seed), result)[mask].float()
     torch.testing.assert_close(result.behaviour_logp[:, 1:][mask], expected, rtol=1e-5, atol=1e-6)
@@ -91,7 +91,7 @@ def test_responses_end_with_an_end_token_or_are_truncated_and_never_both():
 
 def test_one_end_token_counts_when_padding_has_the_same_id():
     batch, result = prompts(), written(end=0)
-    whole = rollout(batch.ids, batch.mask, result)
+    whole = rollout(batch.ids, batch.mask, result, range(len(batch.ids)))
     assert torch.equal(((whole.ids == 0) & whole.response).sum(-1), (~result.truncated).long())
     assert (~result.truncated).any()
 
@@ -127,7 +127,7 @@ def test_dropout_is_off_while_generating_and_the_mode_comes_back():
 
 def test_a_sharper_teacher_writes_by_its_scaled_logits():
     batch, sharp = prompts(), network(1, scale=3.0)
-    result = rollout(batch.ids, batch.mask, written(Alone(Origin.TEACHER), teacher=sharp))
+    result = rollout(batch.ids, batch.mask, written(Alone(Origin.TEACHER), teacher=sharp), range(len(batch.ids)))
     logits = network(1).logits(result.ids, result.mask)[:, :-1]
     logp = log_probs(3 * logits).gather(-1, result.ids[:, 1:, None])[..., 0]
     mask = result.response[:, 1:]

@@ -1,12 +1,15 @@
 """A causal language model as this project sees it: a trunk that reads tokens, a head that scores the next one."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
+
+Result = TypeVar("Result")
 
 
 class Head(NamedTuple):
@@ -57,6 +60,19 @@ class Network(NamedTuple):
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def in_head(self, function: Callable[[Tensor], Result], hidden: Tensor) -> Result:
+        """`function` of hidden states, run as the output layer's own forward.
+
+        Where the model's parameters are sharded, this is where the layer's weight is whole, forward and backward.
+        """
+        layer: Any = self.model.get_output_embeddings()
+        layer.forward = function
+        try:
+            result: Result = layer(hidden)
+        finally:
+            del layer.forward  # the class's own again
+        return result
 
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:  # [B, T, V]
         """All logits at once: for small inputs."""

@@ -73,9 +73,7 @@ def drawn(subject: Subject, source: Source, number: int, redraws: int) -> Rollou
     """A set with its own randomness; prompts are the same in all."""
     draws = subject.draws(number)
     rollout = source.draw(subject.writers, subject.prompts, subject.progress, draws)
-    limit, rows = subject.plan.response_limit, len(rollout.ids)
-    place = (rollout.response.long().cumsum(-1) - 1).clamp_min(0).cpu()
-    coins = draws.uniform("estimator", rows, limit).gather(-1, place)[:, 1:].to(subject.device)
+    uniform = draws.of_tokens("estimator", rollout, subject.plan.response_limit)[:, 1:]
     result = RolloutSet(
         ids=rollout.ids,
         mask=rollout.mask,
@@ -84,10 +82,12 @@ def drawn(subject: Subject, source: Source, number: int, redraws: int) -> Rollou
         teacher=_teacher(subject, rollout),
         token=rollout.ids[None, :, 1:],
         behaviour_logp=rollout.behaviour_logp[None, :, 1:],
-        uniform=coins[None],
+        uniform=uniform[None],
     )
     return (
-        _redrawn(subject, result, draws.uniform("redraw", rows, place.shape[-1] - 1, redraws, 2)) if redraws else result
+        _redrawn(subject, result, draws.at("redraw", rollout.row.tolist(), uniform.shape[-1], redraws, 2))
+        if redraws
+        else result
     )
 
 

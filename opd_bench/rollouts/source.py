@@ -1,5 +1,6 @@
 """What a source is: who writes the tokens that an estimator learns from."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -39,8 +40,8 @@ class Source(Protocol):
         """One batch of rollouts. All randomness comes from `draws`."""
 
 
-def rollout(ids: Tensor, mask: Tensor, written: Written) -> Rollout:
-    """Left-padded prompts with responses behind them."""
+def rollout(ids: Tensor, mask: Tensor, written: Written, rows: Sequence[int]) -> Rollout:
+    """Left-padded prompts with responses behind them; `rows` are their numbers in the global batch."""
     response = torch.cat([torch.zeros_like(mask), written.mask], -1)
     blank = torch.zeros_like(ids)
     return Rollout(
@@ -50,6 +51,7 @@ def rollout(ids: Tensor, mask: Tensor, written: Written) -> Rollout:
         origin=torch.cat([blank, written.origin], -1),
         behaviour_logp=torch.cat([blank.to(written.logp.dtype), written.logp], -1),
         truncated=written.truncated,
+        row=torch.tensor(rows, dtype=torch.long, device=ids.device),
     )
 
 

@@ -34,7 +34,7 @@ class Teacher(Settings):
 
     def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
         """y ~ q, the same each time that a prompt comes round."""
-        return rollout(prompts.ids, prompts.mask, policies.answers(prompts, Origin.TEACHER))
+        return _rollout(prompts, policies.answers(prompts, Origin.TEACHER), draws)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class Data(Settings):
 
     def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
         """As they came with the prompts."""
-        return rollout(prompts.ids, prompts.mask, policies.answers(prompts, Origin.DATA))
+        return _rollout(prompts, policies.answers(prompts, Origin.DATA), draws)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -64,7 +64,7 @@ class Coin(Settings):
         """One coin for the global batch, so that all processes do the same."""
         if draws.once("coin") < self.student_share:
             return _written_by(Alone(Origin.STUDENT), policies, prompts, draws)
-        return rollout(prompts.ids, prompts.mask, policies.answers(prompts, self.origins[1]))
+        return _rollout(prompts, policies.answers(prompts, self.origins[1]), draws)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,16 +87,22 @@ class TeacherPrefix(Settings):
 
     def draw(self, policies: Policies, prompts: PromptBatch, progress: float, draws: Draws) -> Rollout:
         """First the ordinary rollouts, the same as the plain student's, then guided ones of some prompts."""
-        rows = len(prompts.ids)
+        rows = draws.rows(len(prompts.ids))
         own = _write(Alone(Origin.STUDENT), policies, prompts, draws)
-        count = round(self.extra * rows)
-        if count == 0:
-            return rollout(prompts.ids, prompts.mask, own)
-        picked = draws.uniform("guided", rows).argsort()[:count].to(prompts.ids.device)
-        some = PromptBatch(*(field[picked] for field in prompts))
-        guided = self._guided(policies, some, progress, draws.uniform("guided tokens", count, policies.limit, NUMBERS))
+        total = len(rows) if draws.all_rows is None else draws.all_rows
+        picked, extra = self._picked(rows, total, draws)
+        if not extra:
+            return _rollout(prompts, own, draws)
+        some = PromptBatch(*(field[picked.to(prompts.ids.device)] for field in prompts))
+        guided = self._guided(policies, some, progress, draws.at("guided tokens", extra, policies.limit, NUMBERS))
         ids, mask = torch.cat([prompts.ids, some.ids]), torch.cat([prompts.mask, some.mask])
-        return rollout(ids, mask, _stacked(own, guided))
+        return rollout(ids, mask, _stacked(own, guided), [*rows, *(total + number for number in extra)])
+
+    def _picked(self, rows: range, total: int, draws: Draws) -> tuple[Tensor, list[int]]:
+        """Which of these rows have an extra sample, and its number: picked among all rows, however they are shared."""
+        picked = draws.at("guided", range(total)).argsort()[: round(self.extra * total)]
+        mine = (picked >= rows.start) & (picked < rows.stop)
+        return picked[mine] - rows.start, mine.nonzero()[:, 0].tolist()
 
     def _guided(self, policies: Policies, prompts: PromptBatch, progress: float, uniform: Tensor) -> Written:
         taught = policies.answers(prompts, Origin.TEACHER)
@@ -146,7 +152,12 @@ class Mixture(Settings):
 
 
 def _written_by(choice: Choice, policies: Policies, prompts: PromptBatch, draws: Draws) -> Rollout:
-    return rollout(prompts.ids, prompts.mask, _write(choice, policies, prompts, draws))
+    return _rollout(prompts, _write(choice, policies, prompts, draws), draws)
+
+
+def _rollout(prompts: PromptBatch, written: Written, draws: Draws) -> Rollout:
+    """One response to each of this process's prompts."""
+    return rollout(prompts.ids, prompts.mask, written, draws.rows(len(prompts.ids)))
 
 
 def _write(choice: Choice, policies: Policies, prompts: PromptBatch, draws: Draws) -> Written:

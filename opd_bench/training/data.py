@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from opd_bench.models.network import right_aligned
 from opd_bench.tasks.base import Problem, Split, Task
-from opd_bench.tokens import PromptBatch
+from opd_bench.tokens import PromptBatch, Rollout
+from opd_bench.training.plan import Plan
 
 
 class Problems(NamedTuple):
@@ -38,13 +39,32 @@ class Problems(NamedTuple):
         return torch.tensor(self.tokenizer(text, add_special_tokens=special)["input_ids"])
 
 
+def share_of(prompts: int, rank: int, processes: int) -> range:
+    """Which of a step's prompts are one process's: an equal part, without gaps."""
+    if prompts % processes:
+        raise ValueError(f"plan.prompts must be a multiple of the number of processes, {processes}, got {prompts}")
+    size = prompts // processes
+    return range(rank * size, (rank + 1) * size)
+
+
 class PromptStream(IterableDataset[PromptBatch]):
     """The batches of a run from whatever step it has come to: a resumed run goes on where it was."""
 
-    def __init__(self, problems: Problems, prompts: int, rollouts: int, steps: int, start: Callable[[], int]):
-        self.problems, self.prompts, self.rollouts, self.steps, self.start = problems, prompts, rollouts, steps, start
+    def __init__(self, problems: Problems, plan: Plan, share: range, start: Callable[[], int]):
+        self.problems, self.plan, self.share, self.start = problems, plan, share, start
 
     def __iter__(self) -> Iterator[PromptBatch]:
-        for step in range(self.start(), self.steps):
-            first = step * self.prompts
-            yield self.problems.batch([n for n in range(first, first + self.prompts) for _ in range(self.rollouts)])
+        for step in range(self.start(), self.plan.steps):
+            first = step * self.plan.prompts
+            yield self.problems.batch([first + n for n in self.share for _ in range(self.plan.rollouts)])
+
+
+def pieces(rollout: Rollout, count: int) -> list[Rollout]:
+    """Micro-batches: the same number in every process, so that sharded models are called as often.
+
+    Where rows run out a piece has nothing to score: one row without a response, for models don't take none.
+    """
+    size = -(-len(rollout.ids) // count)
+    blank = Rollout(*(field[:1] for field in rollout))._replace(response=torch.zeros_like(rollout.response[:1]))
+    found = [Rollout(*piece) for piece in zip(*(field.split(size) for field in rollout), strict=True)]
+    return found + [blank] * (count - len(found))

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from opd_bench.scoring import Gather
 from opd_bench.tokens import Origin, Rollout, TokenBatch
 
 OVERLAP = 8
 """How many of each model's likeliest tokens are compared."""
+
+
+class DivergedError(RuntimeError):
+    """A loss or a gradient is not a finite number."""
+
+
+def finite(name: str, value: Tensor, step: int) -> None:
+    """It is, or the run ends."""
+    if not torch.isfinite(value):
+        raise DivergedError(f"{name} is {float(value)} at step {step}")
 
 
 def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
@@ -25,14 +36,17 @@ def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
     }
 
 
-def of_sequences(rollout: Rollout) -> dict[str, float]:
-    """Tokens by writer, mean length, the share cut off, and how well the responses compress."""
-    written = rollout.origin[rollout.response]
+def of_sequences(rollout: Rollout, gather: Gather) -> dict[str, float]:
+    """Tokens by writer, mean length, the share cut off, and how well the responses compress, of the global batch."""
+    row = rollout.row[:, None].expand_as(rollout.response)
+    columns = (rollout.ids, rollout.origin, row)
+    tokens, written, rows = (gather(column[rollout.response])[0] for column in columns)
+    lengths, truncated = (gather(column)[0].double() for column in (rollout.response.sum(-1), rollout.truncated))
     return {
         **{f"tokens_{writer.name.lower()}": float((written == writer).sum()) for writer in Origin},
-        "length": float(rollout.response.sum(-1).double().mean()),
-        "truncated": float(rollout.truncated.double().mean()),
-        "repetition": repetition(rollout.ids[rollout.response]),
+        "length": float(lengths.mean()),
+        "truncated": float(truncated.mean()),
+        "repetition": repetition(tokens[rows.argsort(stable=True)]),
     }
 
 

@@ -1,7 +1,10 @@
 """One optimiser step: rollouts, both models' states at the response tokens, one loss, one update."""
 
-from collections.abc import Iterator
+import copy
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
@@ -18,16 +21,14 @@ from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
 from opd_bench.scoring import Heads, Scored, ScoredBatch, Scorer
 from opd_bench.tokens import Origin, PromptBatch, Rollout
-from opd_bench.training.data import Problems, PromptStream
-from opd_bench.training.health import of_sequences, of_tokens
+from opd_bench.training.data import Problems, PromptStream, pieces, share_of
+from opd_bench.training.health import finite, of_sequences, of_tokens
 from opd_bench.training.plan import Plan
+from opd_bench.training.ranks import gathered, summed
+from opd_bench.training.strategies import Update, prepare, shards_parameters, update_of
 
 PHASES = ("rollout", "teacher", "student", "loss", "optimiser", "moments")
 """What a training step's seconds are counted under."""
-
-
-class DivergedError(RuntimeError):
-    """A loss or a gradient is not a finite number."""
 
 
 class Seen(NamedTuple):
@@ -38,9 +39,12 @@ class Seen(NamedTuple):
     scored: list[Scored]
 
     def means(self, kind: Literal["stats", "observed"]) -> dict[str, float]:
-        """Over all scored tokens."""
+        """Over all scored tokens of the global batch."""
         parts = [getattr(scored, kind) for scored in self.scored]
-        return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
+        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        sums = summed({name: float(value.double().sum()) for name, value in values.items()})
+        counts = summed({name: len(value) for name, value in values.items()})
+        return {name: total / counts[name] if counts[name] else math.nan for name, total in sums.items()}
 
 
 class Distillation(pl.LightningModule):
@@ -57,7 +61,8 @@ class Distillation(pl.LightningModule):
         self.estimator, self.source = method
         self.plan, self.problems, self.seed = plan, problems, problems.seed
         self._networks = {Origin.STUDENT: Network(student), Origin.TEACHER: teacher}
-        self.writers = Writers(self._networks, plan.response_limit, [problems.tokenizer.eos_token_id], self.seed)
+        self.writers = Writers(dict(self._networks), plan.response_limit, [problems.tokenizer.eos_token_id], self.seed)
+        self.update: Update
         self.rollout: Rollout | None = None
         self.numbers: Tensor | None = None
         self.seen: Seen | None = None
@@ -82,15 +87,20 @@ class Distillation(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[PromptBatch]:
         """Prompts from the step that the run has come to."""
-        plan = self.plan
-        stream = PromptStream(self.problems, plan.prompts, plan.rollouts, plan.steps, lambda: self.global_step)
+        stream = PromptStream(self.problems, self.plan, self.share, lambda: self.global_step)
         return DataLoader(stream, batch_size=None)
 
+    def setup(self, stage: str) -> None:
+        """Before the strategy wraps or shards the student."""
+        prepare(self.trainer, self.plan.clip)
+        if shards_parameters(self.trainer):
+            self.writers.networks = self._networks | {Origin.STUDENT: Network(copy.deepcopy(self.student))}
+
     def on_fit_start(self) -> None:
-        """The teacher goes where the student is."""
-        if self.trainer.world_size > 1:  # sums over the global batch are taken in one process
-            raise ValueError(f"a run has one process for now, got trainer.devices={self.trainer.world_size}")
-        self.teacher.model.to(self.device)  # type: ignore[arg-type]
+        """The models that are not trained go where the student is."""
+        self.update = update_of(self.trainer, self.student)
+        for network in self.writers.networks.values():
+            network.model.to(self.device)  # type: ignore[arg-type]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Time spent so far; all else is in the weights, the optimiser and the callbacks."""
@@ -119,8 +129,9 @@ class Distillation(pl.LightningModule):
 
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
         """Roll out, before the step proper: a sharded student may not be read inside of it."""
-        torch.manual_seed(int(self.draws.once("dropout") * 2**31))
+        torch.manual_seed(int(self.draws.once("dropout") * 2**31) + self.global_rank)
         with self.timed("rollout"):
+            self.update.copy_to(self.writers.networks[Origin.STUDENT].model)
             self.rollout, self.numbers = self.source.draw(self.writers, batch, self.progress, self.draws), batch.number
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
@@ -129,61 +140,61 @@ class Distillation(pl.LightningModule):
         optimiser, plan, progress = self.optimizers(), self.plan, self.progress
         for group in optimiser.param_groups:  # type: ignore[union-attr]
             group["lr"] = plan.learning_rate * plan.learning_rate_at(self.global_step)
-        loss = self._backward(self.rollout, progress)
         with self.timed("optimiser"):
-            norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), plan.clip or torch.inf)
-            self._check(loss, norm)
-            self.metrics = self._metrics(loss, norm)
-            optimiser.step()  # type: ignore[union-attr]
-            optimiser.zero_grad()  # type: ignore[union-attr]
+            with self.update.accumulated():
+                loss = self._backward(self.rollout, progress)
+            finite("loss", loss, self.global_step)
+            self.metrics = self._metrics(loss)
+            check = partial(finite, "gradient norm", step=self.global_step)
+            self.metrics["grad/norm"] = float(self.update.step(optimiser, plan.clip, check))
 
     def _backward(self, rollout: Rollout, progress: float) -> Tensor:
-        """Gradients of Σ w ℓ / denominator over all micro-batches; the value of that."""
-        scorer = Scorer(self.estimator, Heads(self.pupil.head, self.teacher.head), self.plan.chunk, of_tokens)
-        parts = self._parts(rollout)
-        batches = self._batches(rollout, parts)
+        """Gradients of Σ w ℓ / denominator over this process's micro-batches; the value of it over all processes'."""
+        heads = Heads(self.pupil.head, self.teacher.head)
+        scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, gathered)
+        parts = pieces(rollout, self.plan.micro_batches)
+        batches = self._batches(parts)
         with self.timed("loss"):
-            weights = scorer.weights(batches, progress)
+            weights = self._weights(scorer, batches, progress)
             denominator = scorer.denominator(batches, weights)
         seen = Seen(scorer, [], [])
         for batch, weight, part in zip(batches, weights, parts, strict=True):
             with self.timed("student"):
                 states = batch.student if len(batches) == 1 else self._states(self.pupil, part, grad=True)
             with self.timed("loss"):
-                scored = scorer.score(batch._replace(student=states), weight, progress)
+                score = partial(_score, scorer, batch, weight, progress)
+                scored = self.pupil.in_head(score, states)
                 loss = mean_of([scored.numerator], denominator)
             with self.timed("student"):
-                self.manual_backward(loss)
+                self.manual_backward(loss * self.update.factor)
             seen.batches.append(batch._replace(student=states.detach()))
             seen.scored.append(scored)
         self.seen = seen
-        total = torch.stack([scored.numerator.detach() for scored in seen.scored]).sum()
-        return mean_of([total.double()], denominator)
+        return mean_of([scorer.total([scored.numerator.detach() for scored in seen.scored])], denominator)
 
-    def _batches(self, rollout: Rollout, parts: list[Rollout]) -> list[ScoredBatch]:
+    def _weights(self, scorer: Scorer, batches: list[ScoredBatch], progress: float) -> Sequence[Tensor | None]:
+        """In the student's head only where it is read: elsewhere there is nothing to make whole."""
+        if not self.estimator.signals:
+            return [None] * len(batches)
+        return self.pupil.in_head(lambda _: scorer.weights(batches, progress), batches[0].student.detach())
+
+    def _batches(self, parts: list[Rollout]) -> list[ScoredBatch]:
         """Every micro-batch, aligned: what is at t scores the token at t + 1.
 
         A single one has the student's states with gradient. Of several, each is computed when its turn comes, and
         beforehand only if `weigh` must see them all.
         """
-        place = (rollout.response.long().cumsum(-1) - 1).clamp_min(0)
-        numbers = self.draws.uniform("estimator", len(rollout.ids), self.plan.response_limit)
-        uniforms = numbers.to(place.device).gather(-1, place).split(len(parts[0].ids))
         result = []
-        for part, uniform in zip(parts, uniforms, strict=True):
+        for part in parts:
             with self.timed("teacher"):
                 teacher = self._states(self.teacher, part)
             with self.timed("student"):
                 first = len(parts) == 1 or self.estimator.signals
                 student = self._states(self.pupil, part, grad=len(parts) == 1) if first else teacher[..., :0]
+            uniform = self.draws.of_tokens("estimator", part, self.plan.response_limit)
             fields = (part.ids, part.response, part.origin, part.behaviour_logp, uniform)
             result.append(ScoredBatch(student, teacher, *(field[:, 1:] for field in fields)))
         return result
-
-    def _parts(self, rollout: Rollout) -> list[Rollout]:
-        size = -(-len(rollout.ids) // self.plan.micro_batches)
-        pieces = zip(*(field.split(size) for field in rollout), strict=True)
-        return [Rollout(*piece) for piece in pieces]
 
     @staticmethod
     def _states(network: Network, part: Rollout, grad: bool = False) -> Tensor:
@@ -192,19 +203,13 @@ class Distillation(pl.LightningModule):
 
     # ---------------------------------------------------------------- what is told
 
-    def _check(self, loss: Tensor, norm: Tensor) -> None:
-        for name, value in (("loss", loss), ("gradient norm", norm)):
-            if not torch.isfinite(value):
-                raise DivergedError(f"{name} is {float(value)} at step {self.global_step}")
-
-    def _metrics(self, loss: Tensor, norm: Tensor) -> dict[str, float]:
+    def _metrics(self, loss: Tensor) -> dict[str, float]:
         assert self.rollout is not None
         assert self.seen is not None
         return {
             "train/loss": float(loss),
-            "grad/norm": float(norm),
             **{f"train/{name}": mean for name, mean in self.seen.means("observed").items()},
-            **{f"train/{name}": value for name, value in of_sequences(self.rollout).items()},
+            **{f"train/{name}": value for name, value in of_sequences(self.rollout, gathered).items()},
             **{f"estimator/{name}": mean for name, mean in self.seen.means("stats").items()},
         }
 
@@ -217,5 +222,15 @@ class Distillation(pl.LightningModule):
 
     @property
     def draws(self) -> Draws:
-        """This step's randomness."""
-        return Draws(self.seed, self.global_step)
+        """This step's randomness, of this process's rows."""
+        plan = self.plan
+        return Draws(self.seed, self.global_step, self.share.start * plan.rollouts, plan.prompts * plan.rollouts)
+
+    @property
+    def share(self) -> range:
+        """Which of a step's prompts are this process's."""
+        return share_of(self.plan.prompts, self.trainer.global_rank, self.trainer.world_size)
+
+
+def _score(scorer: Scorer, batch: ScoredBatch, weight: Tensor | None, progress: float, states: Tensor) -> Scored:
+    return scorer.score(batch._replace(student=states), weight, progress)

@@ -13,6 +13,7 @@ from opd_bench.redraw import Prefixes, moment_sums, relative
 from opd_bench.scoring import ScoredBatch, Scorer, learnable
 from opd_bench.tokens import Origin
 from opd_bench.training.module import Distillation
+from opd_bench.training.ranks import summed
 
 
 class GradientMoments(pl.Callback):
@@ -31,7 +32,7 @@ class GradientMoments(pl.Callback):
         with module.timed("moments"):
             places = visited(module.seen.scorer, module.seen.batches[0], self.prefixes)
             uniform = module.draws.uniform("moments", len(places.student), self.redraws, 2).to(places.student)
-            found = moment_sums(module.estimator, places, module.progress, uniform)
+            found = summed(moment_sums(module.estimator, places, module.progress, uniform))
         for name, value in found.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         module.metrics |= {f"grad/{name}": value for name, value in relative(found).items()}

@@ -59,5 +59,6 @@ class Watch(Settings):
     moments_every: NoneOrMore  # steps between looks at the logit gradient's moments; 0: never
     prefixes: Count  # at each of these
     redraws: More  # of the token at each prefix, where the vocabulary is too large to enumerate
+    noise_every: NoneOrMore  # steps between looks at un-reduced gradients; 0: never
     checkpoint_every: NoneOrMore  # steps; 0: never, and a killed run starts again
     weights_every: NoneOrMore  # steps between students kept for a probe, the first before step 1; 0: none

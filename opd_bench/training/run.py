@@ -25,9 +25,11 @@ from opd_bench.tasks.base import Task
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
+from opd_bench.training.health import DivergedError
 from opd_bench.training.kept import KeptWeights
-from opd_bench.training.module import Distillation, DivergedError
+from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
+from opd_bench.training.noise import GradientNoise
 from opd_bench.training.plan import Evaluation, Plan, Watch
 from opd_bench.training.progress import ProgressBar
 from opd_bench.training.series import Series
@@ -124,7 +126,7 @@ class Run:
         module = Distillation(student, teacher, self.method, self.plan, train)
         judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
-        return Parts(module, judge, moments, Series(), weights)
+        return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
 
     def _fit(self, parts: "Parts") -> None:
         checkpoint = newest(self.folder / "checkpoints")
@@ -141,6 +143,8 @@ class Run:
             use_distributed_sampler=False,
             log_every_n_steps=1,
         )
+        if trainer.world_size > 1:  # checkpoints, evaluation and records are those of one process
+            raise ValueError(f"a run has one process for now, got trainer.devices={trainer.world_size}")
         trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
 
     def _extras(self) -> list[pl.Callback]:
@@ -175,13 +179,14 @@ class Parts:
     module: Distillation
     judge: Judge
     moments: GradientMoments
+    noise: GradientNoise
     series: Series
     weights: dict[str, dict[str, Any]]
 
     @property
     def callbacks(self) -> list[pl.Callback]:
         """In the order in which they see a step."""
-        return [self.moments, self.judge, self.series]
+        return [self.moments, self.noise, self.judge, self.series]
 
 
 def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def training(parts: "Parts") -> dict[str, Any]:
         "auc": mean(parts.series.of("train/accuracy")),
         "reverse_kl": {"first": divergence[0], "last": divergence[-1]} if divergence else {},
         "gradient_norm": norms(parts.series.of("grad/norm")),
-        "gradient": relative(parts.moments.sums),
+        "gradient": relative(parts.moments.sums) | parts.noise.totals(),
         "series": parts.series.columns(),
     }
 
