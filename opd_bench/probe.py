@@ -29,6 +29,7 @@ def probe(config: DictConfig) -> None:
             found = Probe(resolved, checkpoint, console, bar=console.is_terminal)
             records.append(found.perform())
             show(console, found.folder, records[-1])
+        curves(console, found.folder.parent, records)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on where it was")
     except (ValueError, TypeError, OSError, RecordError) as error:
@@ -47,6 +48,16 @@ def show(console: Console, folder: Path, record: Record) -> None:
     console.print(terminal(record, console.width))
     names = ["probe.json", "probe.md", "probe.csv", *(path.name for path in plots)]
     console.print(f"written to {folder}: {', '.join(names)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def curves(console: Console, folder: Path, records: list[Record]) -> None:
+    """Of several students of one run, what becomes of the methods' gradients on the way."""
+    from opd_bench.reporting.drawing import write
+    from opd_bench.reporting.probe_curves import over_training
+
+    if figure := over_training(records):
+        name = f"over_training-{Path(records[0]['checkpoint']['name']).parents[1].name}"
+        console.print(f"over training: {', '.join(map(str, write(figure, folder, name)))}", soft_wrap=True)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from opd_bench.scoring import learnable
 from opd_bench.tokens import Origin, PromptBatch, Rollout
 from opd_bench.training.health import DivergedError
 from opd_bench.training.module import Distillation
+from opd_bench.training.moments import GradientMoments
 from opd_bench.training.noise import GradientNoise
 from opd_bench.training.run import Run
 from opd_bench.training.strategies import ZeRO
@@ -96,7 +97,7 @@ def trained(fit: Fit, strategy: str = "auto", devices: int = 1) -> Found:
     module = run._parts().module
     if not fit.tied:
         module.student.lm_head.weight = torch.nn.Parameter(module.student.lm_head.weight.detach().clone())
-    trainer_of(run, strategy, devices, [noise, witness]).fit(module)
+    trainer_of(run, strategy, devices, [GradientMoments(1, 4, 2), noise, witness]).fit(module)
     kept = sum(p.numel() for p in module.student.parameters())
     parameters = {name: p.detach().clone() for name, p in whole(module).items()}
     return Found(witness.metrics, witness.rows, witness.scored, parameters, kept, noise.totals())

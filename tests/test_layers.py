@@ -67,6 +67,7 @@ def test_maths_imports_torch_and_the_standard_library_alone():
         ("opd_bench.maths.moments", ["lightning", "transformers", "hydra"]),
         ("opd_bench.tokens", ["lightning", "transformers", "hydra"]),
         ("opd_bench.bench", ["torch", "lightning", "transformers"]),
+        ("opd_bench.probe", ["torch", "lightning", "transformers", "matplotlib"]),
         ("opd_bench.report", ["torch", "lightning", "transformers", "hydra"]),
     ],
 )

@@ -108,7 +108,7 @@ def test_gradients_that_never_change_have_no_spread():
 
 
 def test_one_piece_tells_nothing_and_keeps_no_copy(tmp_path):
-    noise, pieces = trained(tmp_path, 1, "plan.steps=2")
+    noise, pieces = trained(tmp_path, 1, "plan.steps=2", "plan.micro_batches=1")
     assert not {"grad/step_variance", "grad/noise_scale"} & pieces.metrics.keys()
     assert noise.totals().keys() == {"adam_proxy"}
     assert noise._parts.before == noise._parts.squares == []

@@ -376,7 +376,9 @@ def test_the_students_that_a_run_kept_are_probed_at_their_progress(tmp_path):
     probes = [probe_of(tmp_path / "probes", "methods=[opd]", checkpoint=path) for path in found]
     assert [(probe.step, probe.progress) for probe in probes] == [(0, 0.0), (3, 0.5), (6, 1.0)]
     start = probe_of(tmp_path / "probes", "methods=[opd]")
-    assert start.identity == probes[0].identity != probes[1].identity
+    assert start.student == probes[0].student != probes[1].student
+    assert {probe.protocol for probe in probes} == {start.protocol}
+    assert len({probe.folder for probe in probes}) == 3
     assert probes[2].perform()["checkpoint"]["progress"] == 1.0
 
 

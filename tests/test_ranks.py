@@ -37,6 +37,9 @@ FITS = {
 FOUR_PIECES = fit("opd", 3, 4)
 OF_PIECES = ("grad/step_variance", "grad/noise_scale")
 """What depends on how many pieces a step has."""
+OF_PREFIXES = tuple(f"grad/{figure}_{kl}_kl" for figure in ("bias", "cosine") for kl in ("reverse", "forward"))
+OF_PREFIXES += ("grad/relative_variance",)
+"""What is measured at prefixes that each process picks of its own."""
 
 
 def several(strategy: str) -> dict[str, Found]:
@@ -60,7 +63,7 @@ def test_two_processes_train_as_one(found):
         single, two = alone(one), [process[name] for process in found[1]]
         for step, metrics in enumerate(single.metrics):
             assert sorted(two[0].rows[step] + two[1].rows[step]) == sorted(single.rows[step])
-            expected = {name: value for name, value in metrics.items() if name not in OF_PIECES}
+            expected = {name: value for name, value in metrics.items() if name not in OF_PIECES + OF_PREFIXES}
             assert metrics["grad/norm"] > 0.01
             for process in two:
                 assert process.metrics[step]["grad/norm"] == pytest.approx(metrics["grad/norm"], rel=1e-5)
@@ -80,6 +83,17 @@ def test_processes_have_different_numbers_of_tokens_and_share_what_the_strategy_
         assert mine.kept == (0 if strategy == "zero3" else alone(one).kept)
     assert processes[1]["nothing scored in one process"].scored == [0, 0]
     assert {len(process["pieces without rows"].rows[0]) for process in processes} == {2, 3}
+
+
+def test_moments_in_the_logits_are_of_the_prefixes_of_all_processes(found):
+    """The head is whole where they are taken, sharded or not: plain OPD has no bias, reads and sums are right."""
+    for one, other in zip(*(process["plain"].metrics for process in found[1]), strict=True):
+        assert {name: one[name] for name in OF_PREFIXES} == {name: other[name] for name in OF_PREFIXES}
+        assert one["grad/bias_reverse_kl"] < 1e-9
+        assert one["grad/cosine_reverse_kl"] == pytest.approx(1)
+        assert one["grad/relative_variance"] > 0
+    for process in found[1]:  # the figures are those of the process that has prefixes
+        assert set(OF_PREFIXES) <= process["nothing scored in one process"].metrics[0].keys()
 
 
 def test_four_pieces_are_as_noisy_in_one_process_as_two_and_two_in_two(found):

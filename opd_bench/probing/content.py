@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opd_bench.models.load import digest
 from opd_bench.reporting.gradients import Measured, estimates, ratio
 from opd_bench.training.summary import environment
 
@@ -18,7 +17,6 @@ Part = Mapping[str, Any]
 def content(probe: "Probe", parts: Mapping[str, Part], seconds: float) -> dict[str, Any]:
     """Everything but what `write_record` adds."""
     config = probe.config
-    student = {"name": probe.name, "digest": digest(probe.subject.student.model)}
     return {
         "status": "finished",
         "reason": "",
@@ -27,9 +25,9 @@ def content(probe: "Probe", parts: Mapping[str, Part], seconds: float) -> dict[s
             "task": probe.task.name,
             "task_version": probe.task.version,
             "setting": config["protocol"],
-            "digest": probe.identity,
+            "digest": probe.protocol,
         },
-        "checkpoint": {**student, "progress": probe.progress, "step": probe.step},
+        "checkpoint": {"name": probe.name, "digest": probe.student, "progress": probe.progress, "step": probe.step},
         "seed": probe.seed,
         "probe": extent(probe),
         "methods": {row.key: told(row, parts, probe) for row in probe.rows},

@@ -21,7 +21,7 @@ from opd_bench.training.moments import visited
 
 EXACT = ("opd_full", "gkd_fkl")
 """The methods whose gradient at given prefixes is that of KL(p‖q) and of KL(q‖p), with nothing sampled."""
-COLUMNS = 1 << 20
+COLUMNS = 1 << 14
 """Numbers of every gradient that are widened to float64 at one time."""
 
 
@@ -62,7 +62,7 @@ class Measure:
         found, own, within = Gradients(self.subject, estimator, self.kept), [], []
         for one in self.bank:
             rows = found.of(one)
-            own.append(rows[0].cpu())
+            own.append(self._stored(rows[0]))
             if len(rows) > 2:
                 redrawn = StreamingMoments()
                 redrawn.add(rows[1:].double())
@@ -70,12 +70,17 @@ class Measure:
             self.tick()
         return torch.stack(own), within
 
+    def _stored(self, row: Tensor) -> Tensor:
+        """No wider than the gradients themselves, and off the device."""
+        dtype = torch.promote_types(self.subject.parameters[0].dtype, torch.float32)
+        return row.to("cpu", dtype)
+
     def _on(self, writers: frozenset[Origin], estimator: Estimator) -> Tensor:  # [R, K]
         """An exact gradient over these writers' tokens, as if the student had written them."""
         found = Gradients(self.subject, estimator, self.kept)
         rows = []
         for one in self.bank:
-            rows.append(found.of(as_students(one, writers))[0].cpu())
+            rows.append(self._stored(found.of(as_students(one, writers))[0]))
             self.tick()
         return torch.stack(rows)
 

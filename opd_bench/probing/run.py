@@ -106,15 +106,23 @@ class Probe:
         """By protocol, name and content of all that the figures depend on, other than the methods."""
         config = self.config
         setup = f"{self.task.name}-{config['protocol']}"
-        return Path(config["results"]) / setup / f"{Path(self.name).name}-{self.identity}"
+        return (
+            Path(config["results"])
+            / setup
+            / f"{Path(self.name).name}-{_digest([self.protocol, self.student, self.progress])}"
+        )
 
     @cached_property
-    def identity(self) -> str:
-        """What stands for all that the figures depend on."""
-        subject, config = self.subject, self.config
-        weights = [digest(network.model) for network in (subject.student, subject.teacher)]
+    def protocol(self) -> str:
+        """What stands for all that the figures depend on, but the student."""
+        config, teacher = self.config, digest(self.subject.teacher.model)
         same = [config["task"], self.task.version, config["models"]["teacher_scale"], config["plan"], config["probe"]]
-        return _digest([*same, *weights, self.seed, self.progress])
+        return _digest([*same, teacher, self.seed])
+
+    @cached_property
+    def student(self) -> str:
+        """The digest of its weights."""
+        return digest(self.subject.student.model)
 
     def bank(self, row: Row | None = None) -> Bank:
         """The common rollouts, or a method's own; only tokens of the student alone can be redrawn by its law."""

@@ -62,9 +62,16 @@ def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
         _number(gradient.get("relative_variance")),
         _number(gradient.get("bias_reverse_kl")),
     )
+    if "step_variance" in gradient:
+        table.add_row(
+            "a step's variance; noise scale, responses",
+            _number(gradient["step_variance"]),
+            _number(gradient.get("noise_scale")),
+        )
     table.add_section()
     for phase, seconds in record["timing"]["seconds"].items():
-        table.add_row(f"seconds, {phase}", "", f"{seconds:.1f}")
+        share = f" ({record['timing'].get('moments_share', 0):.1%} of training)" if phase == "moments" else ""
+        table.add_row(f"seconds, {phase}{share}", "", f"{seconds:.1f}")
     return table
 
 

@@ -3,6 +3,7 @@
 Neither model is run again: the step's hidden states are at hand, and the two heads are applied to a few rows.
 """
 
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -30,7 +31,8 @@ class GradientMoments(pl.Callback):
         if not self.every or trainer.global_step % self.every:
             return
         with module.timed("moments"):
-            places = visited(module.seen.scorer, module.seen.batches[0], self.prefixes)
+            batch, look = module.seen.batches[0], partial(visited, module.seen.scorer, count=self.prefixes)
+            places = module.pupil.in_head(lambda states: look(batch._replace(student=states)), batch.student)
             uniform = module.draws.uniform("moments", len(places.student), self.redraws, 2).to(places.student)
             found = summed(moment_sums(module.estimator, places, module.progress, uniform))
         for name, value in found.items():

@@ -84,10 +84,14 @@ def environment(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def timing(parts: "Parts", seconds: float) -> dict[str, Any]:
-    """Seconds by phase of all tries together, and of the last try in total."""
+    """Seconds by phase of all tries together, of the last try in total, and the share spent on watching gradients."""
     phases = parts.module.seconds
-    written = budget(parts.series)["student_tokens"]
-    return {"seconds": {**phases, "total": seconds}, "tokens_per_second": written / max(sum(phases.values()), 1e-9)}
+    whole, written = max(sum(phases.values()), 1e-9), budget(parts.series)["student_tokens"]
+    return {
+        "seconds": {**phases, "total": seconds},
+        "moments_share": phases["moments"] / whole,
+        "tokens_per_second": written / whole,
+    }
 
 
 def _commit() -> str | None:
