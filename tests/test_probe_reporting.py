@@ -148,7 +148,7 @@ def test_a_terminal_of_any_width_shows_variance_beside_bias_and_names_what_it_le
         shown, named = column.head in head, f"{column.head}: {column.meaning}" in caption
         assert shown == named
         assert shown != (f" {column.head}" in left_out)
-    assert "Variance alone ranks nothing: state_only varies little and points nowhere" in caption
+    assert "Variance alone ranks nothing: a reward that ignores the sampled token (state_only)" in caption
 
 
 def test_a_narrow_terminal_leaves_out_intervals_before_it_leaves_out_the_bias():

@@ -96,6 +96,26 @@ def test_a_sampled_table_has_the_exact_figures_within_its_intervals(name, tmp_pa
         assert low - slack <= value <= high + slack, (figure, found[figure], value)
 
 
+def test_variance_alone_would_rank_a_reward_without_signal_above_the_right_one(tmp_path):
+    """State-only: less variance than OPD, and no direction; K3 back-propagated: the forward KL's."""
+    where = table(0.5)
+    measure = Measure(where, Bank(tmp_path, where, STUDENT, 64, 2), whole, lambda: None)
+    found = {}
+    for name in ("opd", "state_only", "k3_direct"):
+        inner, within = measure.products(load_method(name).estimator)
+        found[name] = estimates(inner.numpy(), within.numpy(), seed=0)
+    opd, nothing, forward = found.values()
+    assert nothing["variance"].value < 0.7 * opd["variance"].value
+    assert nothing["bias_reverse_kl"].low < 1 < nothing["bias_reverse_kl"].high < 1.3
+    assert nothing["snr"].low < 0 < nothing["snr"].high
+    assert abs(nothing["cosine_single_reverse_kl"].value) < 0.05
+    assert opd["bias_reverse_kl"].low == 0
+    assert opd["cosine_reverse_kl"].value > 0.95
+    assert forward["cosine_forward_kl"].value > 0.95
+    assert forward["bias_forward_kl"].low == 0
+    assert forward["bias_forward_kl"].value < forward["bias_reverse_kl"].value
+
+
 def test_at_fixed_prefixes_redrawn_tokens_are_all_of_the_variance_of_a_table(tmp_path):
     """One token a response: there is no other prefix, so token and whole variance estimate the same."""
     where = table()

@@ -11,8 +11,8 @@ MEASURED = "measured"
 OWN = "own"
 """Rollouts that the method's own source wrote."""
 READING = (
-    "Variance alone ranks nothing: state_only varies little and points nowhere, so its bias is 1 and its SNR about 0. "
-    "Read variance beside bias and cosine, or read the SNR."
+    "Variance alone ranks nothing: a reward that ignores the sampled token (state_only) can vary less than the right "
+    "one, and its expected gradient is 0: bias 1, SNR 0. Read variance beside bias and cosine, or read the SNR."
 )
 
 
