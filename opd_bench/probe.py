@@ -25,7 +25,7 @@ def probe(config: DictConfig) -> None:
     console = Console()
     records = []
     try:
-        for checkpoint in students(resolved["checkpoint"]):
+        for checkpoint in students(resolved["checkpoint"], resolved["protocol"]):
             found = Probe(resolved, checkpoint, console, bar=console.is_terminal)
             records.append(found.perform())
             show(console, found.folder, records[-1])

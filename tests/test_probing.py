@@ -314,6 +314,16 @@ def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
         probe_of(tmp_path, "methods=[vopd]", "again=true").perform()
 
 
+def test_a_method_whose_code_has_changed_is_measured_anew(tmp_path, monkeypatch):
+    probe = probe_of(tmp_path, "methods=[vopd]")
+    probe.perform()
+    vopd = probe.rows[1]
+    monkeypatch.setattr("opd_bench.probing.run.getsource", lambda module: f"{module.__name__} of another day")
+    assert probe._kept(vopd) is None
+    monkeypatch.undo()
+    assert probe._kept(vopd) is not None
+
+
 def untimed(record):
     return {name: row | {"seconds": 0} for name, row in record["methods"].items()}
 
@@ -391,7 +401,9 @@ def test_memory_does_not_grow_with_the_number_of_methods(tmp_path):
 def test_the_students_that_a_run_kept_are_probed_at_their_progress(tmp_path):
     run = small_run(tmp_path, "opd", "watch.weights_every=3")
     run.perform()
-    found = students(str(run.folder))
+    found = students(str(run.folder), "standard")
+    with pytest.raises(ValueError, match="is a run of setting=standard, and the probe's is mismatch"):
+        students(str(run.folder), "mismatch")
     assert [Path(path).name for path in found] == ["step000000", "step000003", "step000006"]
     probes = [probe_of(tmp_path / "probes", "methods=[opd]", checkpoint=path) for path in found]
     assert [(probe.step, probe.progress) for probe in probes] == [(0, 0.0), (3, 0.5), (6, 1.0)]
@@ -406,7 +418,7 @@ def test_a_run_that_kept_no_students_says_how_to_keep_them(tmp_path):
     run = small_run(tmp_path, "opd", "plan.steps=1")
     run.perform()
     with pytest.raises(ValueError, match=r"watch.weights_every=25"):
-        students(str(run.folder))
+        students(str(run.folder), "standard")
 
 
 def test_wrong_settings_are_refused_by_name(tmp_path):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import getsource
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -50,7 +52,7 @@ class Row(NamedTuple):
         return self.own or Origin.STUDENT in self.method.estimator.learns_from
 
     def file(self, ending: str) -> str:
-        """Its name depends on all settings."""
+        """Its name depends on all settings, and on the code of both parts: one that is changed is measured anew."""
         estimator, source = (described(part) for part in self.method)
         return f"{self.key.replace(' ', '-')}-{_digest([estimator, source])}{ending}"
 
@@ -152,15 +154,16 @@ class Probe:
 
     def _measured(self, row: Row, measure: Measure) -> dict[str, Any]:
         """A method's part. One that fails does not stop the others, and is tried again next time."""
-        started = time.time()
+        started, complaint = time.time(), self.folder / row.file(".error.txt")
         if not row.learns:
             return {"status": "nothing to learn", "reason": "its estimator learns from no token of the student"}
         try:
             part = {"status": "measured", "reason": "", **self._figures(row, measure)}
         except (ValueError, RuntimeError, ArithmeticError) as error:
-            (self.folder / f"{row.file('.error.txt')}").write_text(traceback.format_exc())
+            complaint.write_text(traceback.format_exc())
             return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
         part["seconds"] = time.time() - started
+        complaint.unlink(missing_ok=True)
         write_whole(self._path(row), json.dumps(part))
         return part
 
@@ -226,8 +229,8 @@ def _rows(asked: list[str], rollouts: str) -> Iterator[Row]:
 
 
 def described(part: Any) -> list[Any]:
-    """An estimator or a source, with its settings."""
-    return [type(part).__name__, part.settings()]
+    """An estimator or a source: its settings, and the file that it is written in."""
+    return [type(part).__name__, part.settings(), getsource(sys.modules[type(part).__module__])]
 
 
 def _digest(value: Any) -> str:
@@ -237,7 +240,7 @@ def _digest(value: Any) -> str:
 _STUDENT = Student()
 
 
-def students(checkpoint: str | None) -> list[str | None]:
+def students(checkpoint: str | None, setting: str) -> list[str | None]:
     """Every student that a run's folder keeps, or the one model that `checkpoint` is."""
     folder = Path(checkpoint or "")
     of_run = (folder / "checkpoints").is_dir() or (folder / "record.json").exists()
@@ -245,4 +248,7 @@ def students(checkpoint: str | None) -> list[str | None]:
         return [checkpoint]
     if not (found := kept(folder)):
         raise ValueError(f"{folder} keeps no students; run it anew with watch.weights_every=25 again=true")
+    theirs = json.loads((folder / "config.json").read_text())["protocol"]
+    if theirs != setting:
+        raise ValueError(f"{folder} is a run of setting={theirs}, and the probe's is {setting}")
     return [str(path) for path in found]
