@@ -69,10 +69,9 @@ def exact_moments(
 
     moments = StreamingMoments()
     weights, cost = _weights(estimator, prefixes, progress)
-    for index in _blocks(*student.shape):
-        for gradient, probability, read in _gradients(estimator, prefixes, index, weights, progress):
-            moments.add(gradient, probability)
-            cost = cost | read
+    for gradient, probability, read in _enumerated(estimator, prefixes, weights, progress):
+        moments.add(gradient, probability)
+        cost = cost | read
     return _summary(moments, cost, prefixes, student_logits.dim() == 1)
 
 
@@ -99,7 +98,30 @@ class _Prefixes(NamedTuple):
 
 
 class _EnumeratedTokens(TokenBatch):
-    """Tokens whose coins are laid down by hand: all fall by one `level`, and their thresholds are kept."""
+    """Tokens whose coins are laid down by hand: all fall by one `level`, and their thresholds are kept.
+
+    They also note whether anybody looks which token was drawn.
+    """
+
+    looked_at = False
+
+    @property
+    def token(self) -> Tensor:
+        self.looked_at = True
+        return self._token
+
+    @token.setter
+    def token(self, value: Tensor) -> None:
+        self._token = value
+
+    @property
+    def behaviour_logp(self) -> Tensor:
+        self.looked_at = True
+        return self._behaviour_logp
+
+    @behaviour_logp.setter
+    def behaviour_logp(self, value: Tensor) -> None:
+        self._behaviour_logp = value
 
     @property
     def uniform(self) -> Tensor:
@@ -113,6 +135,19 @@ class _EnumeratedTokens(TokenBatch):
     def coin(self, probability: Tensor) -> Tensor:
         self.thresholds.append(probability.detach().expand_as(self.level).clamp(0, 1))
         return self.level < probability.detach()
+
+
+def _enumerated(
+    estimator: Estimator, prefixes: _Prefixes, weights: Tensor | None, progress: float
+) -> Iterator[tuple[Tensor, Tensor, Cost]]:
+    """Gradients of all tokens; where the loss does not look which was drawn, the one that all have in common."""
+    tokens = prefixes.tokens(torch.tensor([0]))
+    gradient = logit_gradient(estimator, tokens, progress)
+    if weights is None and not tokens.looked_at and not tokens.thresholds:
+        yield gradient[:, None], torch.ones_like(gradient[:, :1]), tokens.cost
+        return
+    for index in _blocks(*prefixes.student.shape):
+        yield from _gradients(estimator, prefixes, index, weights, progress)
 
 
 def _gradients(
@@ -152,14 +187,16 @@ def _weights(estimator: Estimator, prefixes: _Prefixes, progress: float) -> tupl
         return None, cost
     rows = torch.arange(len(prefixes.student))
     columns = []
-    for token in range(prefixes.student.shape[-1]):
-        tokens = prefixes.tokens(torch.tensor([token]))
-        values = {name: getattr(tokens, name).detach() for name in estimator.signals}
+    for index in _blocks(*prefixes.student.shape):
+        tokens = prefixes.tokens(index)
+        values = {name: getattr(tokens, name).detach().view(len(rows), -1) for name in estimator.signals}
         cost = cost | tokens.cost
-        weight = estimator.weigh(Signals(values=values, sequence=rows, position=torch.zeros_like(rows)), progress)
-        if weight is None:
-            return None, cost
-        columns.append(weight.to(prefixes.student))
+        for place in range(len(index)):  # one token of every prefix is a batch
+            batch = {name: value[:, place] for name, value in values.items()}
+            weight = estimator.weigh(Signals(values=batch, sequence=rows, position=torch.zeros_like(rows)), progress)
+            if weight is None:
+                return None, cost
+            columns.append(weight.to(prefixes.student))
     return torch.stack(columns, 1), cost
 
 

@@ -113,6 +113,28 @@ def test_several_coins_on_one_uniform_are_enumerated_exactly():
 
 
 @dataclass(kw_only=True, eq=False)
+class ReadsTheSampler(Custom):
+    """Nothing of the token itself, and yet another gradient for each."""
+
+    def token_loss(self, tokens, progress):
+        return TokenLoss(tokens.behaviour_logp * tokens.reverse_kl)
+
+
+def test_one_token_stands_for_all_only_where_none_is_looked_at(monkeypatch):
+    student, teacher = prefix_pair(3, 12)
+    found, entropy = (
+        exact_moments(ReadsTheSampler(), student, teacher),
+        -(student.softmax(-1) * student.log_softmax(-1)),
+    )
+    assert same(found.mean, -entropy.sum(-1, keepdim=True) * exact_moments("opd_full", student, teacher).mean)
+    assert (found.variance > 0).all()
+    monkeypatch.setattr(enumeration, "_blocks", None)  # what does not look is not enumerated
+    assert (exact_moments("gkd", student, teacher).variance == 0).all()
+    with pytest.raises(TypeError):
+        exact_moments("opd", student, teacher)
+
+
+@dataclass(kw_only=True, eq=False)
 class ReadsUniform(Custom):
     """Goes past `coin`."""
 
