@@ -18,6 +18,8 @@ from opd_bench.tokens import Origin, Signals, TokenBatch
 
 LARGEST_VOCABULARY = 4096
 """Enumeration is quadratic in the vocabulary."""
+ROUNDING = 1e-20
+"""A squared mean below this share of E‖g‖² is 0, and 0 points nowhere."""
 
 
 class Prefixes(NamedTuple):
@@ -74,7 +76,8 @@ def relative(sums: dict[str, float]) -> dict[str, float]:
     for kl in ("reverse", "forward"):
         target = sums[f"{kl}_target"]
         figures[f"bias_{kl}_kl"] = (max(0.0, sums[f"{kl}_error"]) / target) ** 0.5
-        size = (max(0.0, sums["signal"]) * target) ** 0.5
+        seen = sums["signal"] > ROUNDING * (sums["signal"] + sums["variance"])
+        size = (sums["signal"] * target) ** 0.5 if seen else 0.0
         figures[f"cosine_{kl}_kl"] = sums[f"{kl}_along"] / size if size else float("nan")
     return figures
 
