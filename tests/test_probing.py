@@ -19,6 +19,7 @@ from opd_bench.probing.subject import Subject
 from opd_bench.redraw import Prefixes, moment_sums, redrawn_moments, relative
 from opd_bench.reporting.gradients import estimates, same_mean
 from opd_bench.reporting.record import PROBE, outcome, read_record
+from opd_bench.rollouts.choices import sampled
 from opd_bench.rollouts.draws import uniform_of
 from opd_bench.rollouts.sources import Mixture, Student, TeacherPrefix
 from opd_bench.tokens import Origin
@@ -126,22 +127,48 @@ def test_at_fixed_prefixes_redrawn_tokens_are_all_of_the_variance_of_a_table(tmp
     assert share.low < 1 < share.high
 
 
-@pytest.mark.parametrize("name", ["opd", "tropd_mask", "reopold", "opd_full"])
-def test_redrawn_moments_are_unbiased(name):
-    student, teacher = prefix_pair(3, 20)
-    estimator = load_method(name).estimator
-    places = Prefixes(student, teacher, Origin.STUDENT)
+@pytest.mark.parametrize("name", ["opd", "tropd_no_prefix", "minillm", "opd_full"])
+def test_redrawn_moments_are_unbiased(name, monkeypatch):
+    """With coins (TrOPD), with weights and importance ratios (MiniLLM), and with nothing drawn."""
+    estimator, places = load_method(name).estimator, Prefixes(*prefix_pair(3, 20), Origin.STUDENT)
     exact = moment_sums(estimator, places, 0.3)
-    found = []
-    for repeat in range(200):
-        moments = redrawn_moments(estimator, places, 0.3, uniform_of(f"{repeat}", 3, 4, 2))
-        noise = moments.unbiased_variance / moments.count
-        found.append([float(moments.unbiased_variance.sum()), float((moments.mean.square().sum(-1) - noise).sum())])
-    centre, error = np.mean(found, 0), np.std(found, 0, ddof=1) / 200**0.5
-    if name != "reopold":  # its weights depend on the other prefixes of the same draw, which enumeration fixes
-        assert (abs(centre - [exact["variance"], exact["signal"]]) <= 3 * error + 1e-9).all()
-    naive = np.array(found)[:, 1] + np.array(found)[:, 0] / 4  # ‖mean‖², which carries tr Cov/4
-    assert exact["variance"] < 1e-9 or naive.mean() > centre[1] + 5 * error[1]
+    monkeypatch.setattr("opd_bench.redraw.LARGEST_VOCABULARY", 19)
+    found = [moment_sums(estimator, places, 0.3, uniform_of(f"{repeat}", 3, 4, 2)) for repeat in range(200)]
+    for figure, value in exact.items():
+        drawn_ones = np.array([sums[figure] for sums in found])
+        error = drawn_ones.std(ddof=1) / 200**0.5
+        assert abs(drawn_ones.mean() - value) <= 3 * error + 1e-9, figure
+        if figure in ("signal", "reverse_error") and exact["variance"] > 1e-9:  # ‖mean‖² carries tr Cov/4
+            naive = drawn_ones + np.array([sums["variance"] for sums in found]) / 4
+            assert naive.mean() > value + 5 * error
+
+
+def test_weights_of_a_redraw_are_those_of_its_prefixes_together():
+    """REOPOLD's gate: a prefix's weight depends on the other prefixes of the same draw."""
+    estimator, places = load_method("reopold").estimator, Prefixes(*prefix_pair(6, 20), Origin.STUDENT)
+    uniform = uniform_of("draws", 6, 1, 2)
+    mean = redrawn_moments(estimator, places, 0.9, uniform).mean
+    token = torch.stack([sampled(log_probs(places.student), uniform[:, 0, 0])])[0]
+    ids = torch.zeros(6, 1, dtype=torch.long)
+    batch = dense.ScoredBatch(
+        places.student[:, None].requires_grad_(),
+        places.teacher[:, None],
+        token[:, None],
+        torch.ones_like(ids, dtype=torch.bool),
+        ids,
+        log_probs(places.student).detach().gather(-1, token[:, None]),
+        uniform[:, :, 1].double(),
+    )
+    (slope,) = torch.autograd.grad(dense.batch_loss(estimator, [batch], 0.9), batch.student_logits)
+    plain = mean / mean.norm()  # the plain loss is divided by the sum of weights
+    torch.testing.assert_close(slope[:, 0] / slope.norm(), plain, rtol=1e-6, atol=1e-9)
+
+
+def test_a_mean_of_rounding_errors_points_nowhere():
+    places = Prefixes(*prefix_pair(5, 20), Origin.STUDENT)
+    found = relative(moment_sums(load_method("state_only").estimator, places, 0.0))
+    assert found["bias_reverse_kl"] == pytest.approx(1)
+    assert np.isnan([found["cosine_reverse_kl"], found["cosine_forward_kl"]]).all()
 
 
 def test_a_vocabulary_too_large_to_enumerate_is_redrawn(monkeypatch):
@@ -173,8 +200,9 @@ def test_the_gradient_is_that_of_the_plain_loss(name, pieces):
     torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-7 * float(plain.abs().max()))
 
 
-def test_each_version_has_its_own_gradient():
-    where, estimator = llama(micro_batches=2), load_method("vopd").estimator
+@pytest.mark.parametrize("name", ["vopd", "tropd_no_prefix"])
+def test_each_version_has_its_own_gradient(name):
+    where, estimator = llama(micro_batches=2), load_method(name).estimator
     one = drawn(where, STUDENT, 0, 3)
     rows = Gradients(where, estimator, whole).of(one)
     assert len(rows) == 4
@@ -183,6 +211,14 @@ def test_each_version_has_its_own_gradient():
         (alone,) = Gradients(where, estimator, whole).of(one._replace(**fields))
         torch.testing.assert_close(alone, row)
     assert torch.cdist(rows, rows)[~torch.eye(4, dtype=torch.bool)].min() > 0.01 * rows.norm(dim=-1).mean()
+
+
+def test_token_variance_is_of_the_redrawn_versions_alone(tmp_path):
+    where, estimator = llama(), load_method("opd").estimator
+    bank = Bank(tmp_path, where, STUDENT, 2, 4)
+    within = Measure(where, bank, whole, lambda: None).products(estimator).within
+    rows = [Gradients(where, estimator, whole).of(one)[1:] for one in bank]
+    torch.testing.assert_close(within, torch.stack([row.var(0).sum() for row in rows]))
 
 
 def test_the_exact_gradients_are_of_the_tokens_that_the_method_learns_from():
@@ -302,6 +338,11 @@ def test_a_probe_has_every_method_asked_for_and_opd(tmp_path):
     assert rows["tropd (own)"]["estimates"]["token_variance"]["value"] == "nan"
     assert record["probe"]["parameters"] == record["probe"]["numbers"] > 100_000
     assert record["probe"]["sketch_error"] == 0
+
+
+def test_prompts_are_those_that_training_does_not_come_to(tmp_path):
+    probe = probe_of(tmp_path, "plan.steps=7", "plan.rollouts=2")
+    assert probe.subject.prompts.number.tolist() == [28, 28, 29, 29, 30, 30, 31, 31]
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):

@@ -120,6 +120,21 @@ class ReadsTheSampler(Custom):
         return TokenLoss(tokens.behaviour_logp * tokens.reverse_kl)
 
 
+@dataclass(kw_only=True, eq=False)
+class Tosses(Custom):
+    """Nothing of the token, and a coin."""
+
+    def token_loss(self, tokens, progress):
+        return TokenLoss(tokens.coin(torch.full_like(tokens.student_logsumexp, 0.25)).double() * tokens.reverse_kl)
+
+
+def test_a_coin_is_enumerated_also_where_the_token_is_not_looked_at():
+    student, teacher = prefix_pair(3, 12)
+    found, whole = exact_moments(Tosses(), student, teacher), exact_moments("opd_full", student, teacher).mean
+    assert same(found.mean, whole / 4)
+    assert same(found.variance, (0.25 * 0.75) * whole.square().sum(-1))
+
+
 def test_one_token_stands_for_all_only_where_none_is_looked_at(monkeypatch):
     student, teacher = prefix_pair(3, 12)
     found, entropy = (
