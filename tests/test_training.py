@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import time
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -269,6 +270,12 @@ def test_tensorboard_shows_all_four_families(tmp_path):
     written = [event.value for event in events.Scalars("grad/norm")]
     assert written == pytest.approx(record["training"]["series"]["grad/norm"], rel=1e-6)
     assert [event.step for event in events.Scalars("grad/norm")] == [1, 2, 3, 4, 5, 6]
+    watched = {"norm", "relative_variance", "step_variance", "noise_scale", "adam_proxy"}
+    watched |= {f"{figure}_{kl}_kl" for figure in ("bias", "cosine") for kl in ("reverse", "forward")}
+    assert {tag.removeprefix("grad/") for tag in tags if tag.startswith("grad/")} <= watched
+    assert watched - {tag.removeprefix("grad/") for tag in tags} <= {"noise_scale"}  # which needs a signal above 0
+    documented = (Path(__file__).parents[1] / "docs" / "gradients.md").read_text()
+    assert all(f"`grad/{name}`" in documented for name in watched)
 
 
 def test_exact_moments_on_the_way_are_unbiased_for_opd_and_without_variance_for_the_full_sum(tmp_path):

@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from opd_bench.reporting.cells import figure
 from opd_bench.training.run import Run
 
 WORDS = {
@@ -83,4 +84,4 @@ def _figure(name: str, value: float | None) -> str:
 
 def _number(value: float | str | None) -> str:
     """A record writes what is not finite as a word."""
-    return "—" if value is None else f"{float(value):.3g}"
+    return figure(None if value is None else float(value))
