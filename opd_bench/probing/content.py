@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opd_bench.reporting.gradients import Measured, estimates, ratio
+from opd_bench.reporting.leaderboard import REFERENCE
 from opd_bench.training.summary import environment
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def told(row: "Row", parts: Mapping[str, Part], probe: "Probe") -> dict[str, Any
     }
     if part["status"] != "measured":
         return about | {"estimates": {}, "exact": {}}
-    reference = None if row.own else parts[probe.reference]
+    reference = None if row.own else parts[REFERENCE]
     found = {name: value._asdict() for name, value in figures(part, reference, probe).items()}
     return about | {"estimates": found, "exact": part["exact"], "seconds": part["seconds"]}
 
@@ -75,5 +76,5 @@ def figures(part: Part, reference: Part | None, probe: "Probe") -> dict[str, Mea
     found = estimates(products, within, probe.seed)
     if reference is not None and reference["status"] == "measured":
         base = np.asarray(reference["products"])
-        found[f"variance_to_{probe.reference}"] = ratio(products[0, :, 0], base[0, :, 0], probe.seed)
+        found[f"variance_to_{REFERENCE}"] = ratio(products[0, :, 0], base[0, :, 0], probe.seed)
     return found

@@ -1,11 +1,9 @@
 """How much is drawn and what is kept of it."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from opd_bench.settings import Bound, Count, Settings
-
-AtLeastTwo = Annotated[int, Bound(2)]
+from opd_bench.settings import Count, Settings
+from opd_bench.training.plan import AtLeastTwo
 
 
 @dataclass(kw_only=True, eq=False)

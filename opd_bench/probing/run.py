@@ -1,6 +1,5 @@
 """A probe from its configuration to its record: every method asked for, at one student, on one bank."""
 
-import hashlib
 import json
 import sys
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import getsource
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -26,12 +25,14 @@ from opd_bench.probing.measure import Measure, prefixes
 from opd_bench.probing.plan import ProbePlan
 from opd_bench.probing.subject import Subject
 from opd_bench.redraw import moment_sums, relative
+from opd_bench.reporting.leaderboard import REFERENCE
 from opd_bench.reporting.record import PROBE, Record, read_record, write_record, write_whole
 from opd_bench.rollouts.sources import Student
 from opd_bench.tokens import Origin, PromptBatch
 from opd_bench.training.data import Problems
 from opd_bench.training.kept import kept, progress_of
 from opd_bench.training.plan import Plan
+from opd_bench.training.run import short_digest
 
 
 class Row(NamedTuple):
@@ -54,7 +55,7 @@ class Row(NamedTuple):
     def file(self, ending: str) -> str:
         """Its name depends on all settings, and on the code of both parts: one that is changed is measured anew."""
         estimator, source = (described(part) for part in self.method)
-        return f"{self.key.replace(' ', '-')}-{_digest([estimator, source])}{ending}"
+        return f"{self.key.replace(' ', '-')}-{short_digest([estimator, source])}{ending}"
 
 
 @dataclass(eq=False)
@@ -65,7 +66,6 @@ class Probe:
     checkpoint: str | None
     console: Console
     bar: bool
-    reference: ClassVar = "opd"  # in every probe: the method whose variance others' are compared with
 
     def __post_init__(self) -> None:
         config = self.config
@@ -111,7 +111,7 @@ class Probe:
         return (
             Path(config["results"])
             / setup
-            / f"{Path(self.name).name}-{_digest([self.protocol, self.student, self.progress])}"
+            / f"{Path(self.name).name}-{short_digest([self.protocol, self.student, self.progress])}"
         )
 
     @cached_property
@@ -119,7 +119,7 @@ class Probe:
         """What stands for all that the figures depend on, but the student."""
         config, teacher = self.config, digest(self.subject.teacher.model)
         same = [config["task"], self.task.version, config["models"]["teacher_scale"], config["plan"], config["probe"]]
-        return _digest([*same, teacher, self.seed])
+        return short_digest([*same, teacher, self.seed])
 
     @cached_property
     def student(self) -> str:
@@ -219,7 +219,7 @@ def _rows(asked: list[str], rollouts: str) -> Iterator[Row]:
     if rollouts not in (choices := ("common", "own", "both")):
         raise ValueError(f"rollouts must be one of {', '.join(choices)}, got {rollouts!r}")
     names = method_names() if asked == ["all"] else asked
-    for name in dict.fromkeys([Probe.reference, *names]):
+    for name in dict.fromkeys([REFERENCE, *names]):
         method = load_method(name)
         other = not isinstance(method.source, Student)
         if rollouts != "own" or not other:
@@ -231,10 +231,6 @@ def _rows(asked: list[str], rollouts: str) -> Iterator[Row]:
 def described(part: Any) -> list[Any]:
     """An estimator or a source: its settings, and the file that it is written in."""
     return [type(part).__name__, part.settings(), getsource(sys.modules[type(part).__module__])]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
 
 
 _STUDENT = Student()

@@ -7,7 +7,7 @@ from opd_bench.maths.schedules import cosine, linear
 from opd_bench.settings import Bound, Count, NonNegative, Positive, Settings, Share
 
 NoneOrMore = Annotated[int, Bound(0)]
-More = Annotated[int, Bound(2)]
+AtLeastTwo = Annotated[int, Bound(2)]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -58,7 +58,7 @@ class Watch(Settings):
 
     moments_every: NoneOrMore  # steps between looks at the logit gradient's moments; 0: never
     prefixes: Count  # at each of these
-    redraws: More  # of the token at each prefix, where the vocabulary is too large to enumerate
+    redraws: AtLeastTwo  # of the token at each prefix, where the vocabulary is too large to enumerate
     noise_every: NoneOrMore  # steps between looks at un-reduced gradients; 0: never
     checkpoint_every: NoneOrMore  # steps; 0: never, and a killed run starts again
     weights_every: NoneOrMore  # steps between students kept for a probe, the first before step 1; 0: none

@@ -61,12 +61,12 @@ class Run:
         weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
         self.protocol = {
             "name": f"{self.task.name}-{config['protocol']}",
-            "digest": _digest([same, self.task.version, *weights]),
+            "digest": short_digest([same, self.task.version, *weights]),
         }
         self.folder = (
             Path(config["results"])
             / f"{self.protocol['name']}-{self.protocol['digest']}"
-            / f"{config['name']}-{_digest(config['method'])}"
+            / f"{config['name']}-{short_digest(config['method'])}"
             / f"seed-{self.seed}"
         )
 
@@ -194,7 +194,8 @@ def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:
     return {"name": name, "digest": digest(model), "sampling_settings_ignored": ignored_settings(model)}
 
 
-def _digest(value: Any) -> str:
+def short_digest(value: Any) -> str:
+    """Six digits that stand for settings in a folder's name."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
