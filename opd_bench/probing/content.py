@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opd_bench.reporting.gradients import Measured, estimates, ratio
-from opd_bench.reporting.leaderboard import REFERENCE
+from opd_bench.reporting.protocol import REFERENCE
 from opd_bench.training.summary import environment
 
 if TYPE_CHECKING:

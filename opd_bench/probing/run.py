@@ -25,14 +25,13 @@ from opd_bench.probing.measure import Measure, prefixes
 from opd_bench.probing.plan import ProbePlan
 from opd_bench.probing.subject import Subject
 from opd_bench.redraw import moment_sums, relative
-from opd_bench.reporting.leaderboard import REFERENCE
-from opd_bench.reporting.record import PROBE, Record, read_record, write_record, write_whole
+from opd_bench.reporting.protocol import REFERENCE
+from opd_bench.reporting.record import PROBE, Record, read_record, short_digest, write_record, write_whole
 from opd_bench.rollouts.sources import Student
 from opd_bench.tokens import Origin, PromptBatch
 from opd_bench.training.data import Problems
 from opd_bench.training.kept import kept, progress_of
 from opd_bench.training.plan import Plan
-from opd_bench.training.run import short_digest
 
 
 class Row(NamedTuple):

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from opd_bench.reporting.record import Record
 
 RESAMPLES = 10_000
@@ -21,18 +19,8 @@ class Estimate(NamedTuple):
     high: float | None = None
 
 
-def estimate(values: Sequence[float], seed: int) -> Estimate:
-    """The mean and its percentile interval over resampled seeds."""
-    if len(values) < 2:
-        return Estimate(values[0] if values else None)
-    sample = np.asarray(values)
-    picks = np.random.default_rng(seed).integers(len(sample), size=(RESAMPLES, len(sample)))
-    low, high = np.percentile(sample[picks].mean(-1), [2.5, 97.5])
-    return Estimate(float(sample.mean()), float(low), float(high))
-
-
 def figures(record: Record) -> dict[str, float]:
-    """Every single number that a run measured, such as evaluation.after.greedy; series are left out."""
+    """Every single number that a run measured, such as evaluation.after.mini_gsm.greedy."""
     return {name: value for section in SECTIONS for name, value in _numbers(section, record[section])}
 
 

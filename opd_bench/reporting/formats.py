@@ -9,14 +9,19 @@ from opd_bench.reporting.cells import figure, grid, safe, sheet
 from opd_bench.reporting.figures import Estimate, figures
 from opd_bench.reporting.leaderboard import Row, Table
 
-COLUMNS: tuple[str, ...] = ("rank", "method", "seeds", "sampled % [95 %]", "greedy %", "AUC %", "to opd [95 %]")
-COLUMNS += ("‖g‖", "rel. variance", "bias", "s")
-SHARES = ("evaluation.after.greedy", "training.auc")
-PLAIN = ("training.gradient_norm.median", "training.gradient.relative_variance", "training.gradient.bias_reverse_kl")
+COLUMNS: tuple[str, ...] = ("band", "method", "seeds", "solved % [95 %]", "to opd [95 %]", "p", "better than opd %")
+COLUMNS += ("normalised IQM [95 %]", "reverse KL", "‖g‖", "rel. variance [95 %]", "bias", "s")
+ENDS = ("", "_low", "_high")
+PLAIN = ("training.reverse_kl.last", "training.gradient_norm.median")
+VARIANCE, BIAS = "training.gradient.relative_variance", "training.gradient.bias_reverse_kl"
 IDENTITY = ("seed", "start", "status", "reason", "created", "id")
-WIDE = 115
-LEFT_OUT = ("greedy %", "AUC %", "‖g‖", "rel. variance", "bias", "s")
-CAPTION = "Means over seeds [95 % bootstrap interval]. Fewer than five seeds or a ⚠: not ranked."
+WIDE = 150
+LEFT_OUT = ("p", "better than opd %", *COLUMNS[7:])
+CAPTION = (
+    "Means over seeds [95 % interval], of sampled answers. Methods of one band can't be told from its best. "
+    "p: sign flips of the paired differences, Holm-adjusted; five seeds allow none below 0.0625. "
+    "Unranked: fewer than five finished seeds, a ⚠ (known to be wrong), or a check."
+)
 
 
 def terminal(table: Table, width: int) -> Shown:
@@ -34,8 +39,8 @@ def markdown(all_tables: Iterable[Table]) -> str:
 
 
 def as_csv(all_tables: Iterable[Table]) -> str:
-    """One line per method: its place, its intervals, and the mean of every figure."""
-    return sheet([_method(t, place, row) for t in all_tables for place, row in enumerate(t.rows, 1)])
+    """One line per row: its band, its intervals, and the mean of every figure."""
+    return sheet([_method(table, row) for table in all_tables for row in (*table.rows, *table.anchors)])
 
 
 def runs_csv(all_tables: Iterable[Table]) -> str:
@@ -57,8 +62,8 @@ def _section(table: Table) -> str:
 
 def _cells(table: Table) -> Iterator[tuple[str, ...]]:
     """What is shown of each row; nothing but accuracy of a model that no method trained."""
-    for place, row in enumerate(table.rows, 1):
-        yield str(place) if row.ranked else "—", *_of_row(row)
+    for row in table.rows:
+        yield "—" if row.band is None else str(row.band), *_of_row(row)
     for row in table.anchors:
         _, *cells = (cell if cell != "—" else "" for cell in _of_row(row))
         yield "", row.method, *cells
@@ -69,12 +74,21 @@ def _of_row(row: Row) -> tuple[str, ...]:
     return (
         f"{row.method} ⚠" if row.warning else row.method,
         _seeds(row),
-        _interval(row.sampled),
-        *(_percent(row.means.get(name)) for name in SHARES),
+        _interval(row.accuracy),
         _interval(row.difference, "+"),
+        "—" if row.p is None else f"{row.p:.2g}",
+        _percent(row.better.mean),
+        _plain_interval(row.middle),
         *(figure(row.means.get(name)) for name in PLAIN),
+        _plain_interval(row.estimates.get(VARIANCE, Estimate(None))),
+        figure(row.means.get(BIAS)),
         "—" if seconds is None else f"{seconds:.0f}",
     )
+
+
+def _plain_interval(value: Estimate) -> str:
+    ends = "" if value.low is None or value.high is None else f" [{figure(value.low)}, {figure(value.high)}]"
+    return figure(value.mean) + ends
 
 
 def _seeds(row: Row) -> str:
@@ -94,15 +108,24 @@ def _percent(value: float | None, sign: str = "") -> str:
     return "—" if value is None else f"{100 * value:{sign}.1f}"
 
 
-def _method(table: Table, place: int, row: Row) -> dict[str, Any]:
+def _method(table: Table, row: Row) -> dict[str, Any]:
+    """Everything, in full precision."""
+    named = {"accuracy": row.accuracy, "iqm": row.middle, "difference": row.difference, "better": row.better}
+    ends = {f"{name}.{end}": getattr(own, end) for name, own in row.estimates.items() for end in ("low", "high")}
+    method = row.runs[0]["method"] if row.runs else {}
     return {
         "protocol": table.title,
-        "rank": place if row.ranked else None,
+        "band": row.band,
         "method": row.method,
         "warning": row.warning,
+        "check": row.check,
+        "provenance": method.get("provenance", ""),
         "finished": row.finished,
         "attempted": row.attempted,
-        **dict(zip(("sampled", "sampled_low", "sampled_high"), row.sampled, strict=True)),
-        **dict(zip(("difference", "difference_low", "difference_high"), row.difference, strict=True)),
+        "p": row.p,
+        **{f"{name}{end}": value for name, own in named.items() for end, value in zip(ENDS, own, strict=True)},
+        "learning_rate": row.runs[0]["config"].get("plan", {}).get("learning_rate") if row.runs else None,
+        "records": " ".join(run["id"] for run in row.runs),
         **row.means,
+        **ends,
     }

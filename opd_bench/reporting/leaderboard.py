@@ -4,27 +4,51 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from opd_bench.reporting.figures import Estimate, estimate, figures, means
-from opd_bench.reporting.record import Record
+import numpy as np
 
-RANKED = 5
-"""Finished seeds that a row needs to be ranked."""
-REFERENCE = "opd"
+from opd_bench.reporting.figures import Estimate, figures, means
+from opd_bench.reporting.protocol import RANKED, REFERENCE
+from opd_bench.reporting.record import Record
+from opd_bench.reporting.resampling import Array
+from opd_bench.reporting.statistics import (
+    bands,
+    holm,
+    improvement,
+    interval,
+    iqm,
+    normalised,
+    paired,
+    sign_flip,
+)
+
 SEED = 0
-"""Of the bootstrap, where nobody says another."""
-SAMPLED = "evaluation.after.sampled"
+"""Of the resamples, where nobody says another."""
 ANCHORS = (("(student before)", "before"), ("(teacher)", "teacher"))
+WITH_INTERVALS: tuple[str, ...] = (
+    "training.gradient.relative_variance",
+    "training.gradient.bias_reverse_kl",
+    "training.gradient.cosine_reverse_kl",
+    "training.gradient_norm.median",
+    "timing.seconds.total",
+)
+"""Figures, beside accuracy, whose intervals over runs are shown."""
 
 
 class Row(NamedTuple):
     """One method at one setting of its fields, or a model that no method trained and no run belongs to."""
 
     method: str
-    warning: str
-    runs: Sequence[Record]  # attempted, by seed
-    sampled: Estimate
-    difference: Estimate  # of sampled accuracy to the reference's, seed by seed
-    means: Mapping[str, float]  # of every figure, over the finished runs
+    warning: str = ""
+    check: str = ""  # what is checked, if the row is a check and no competitor
+    runs: Sequence[Record] = ()  # attempted, by seed
+    accuracy: Estimate = Estimate(None)  # sampled, mean over tasks
+    middle: Estimate = Estimate(None)  # interquartile mean of normalised accuracy
+    difference: Estimate = Estimate(None)  # of accuracy to the reference's, seed by seed
+    p: float | None = None  # of that difference, adjusted for the number of rows
+    better: Estimate = Estimate(None)  # probability that a run is better than one of the reference
+    band: int | None = None
+    estimates: Mapping[str, Estimate] = {}
+    means: Mapping[str, float] = {}  # of every figure, over the finished runs
 
     @property
     def finished(self) -> int:
@@ -37,67 +61,148 @@ class Row(NamedTuple):
         return len(self.runs)
 
     @property
+    def name(self) -> str:
+        """The METHOD, without settings."""
+        return str(self.runs[0]["method"]["name"]) if self.runs else self.method
+
+    @property
     def ranked(self) -> bool:
-        """Whether there are seeds enough, and nothing is known to be wrong with the method."""
-        return self.finished >= RANKED and not self.warning
+        """Whether there are seeds enough, and the row is a competitor: neither known to be wrong nor a check."""
+        return self.finished >= RANKED and not self.warning and not self.check
 
 
 class Table(NamedTuple):
-    """All rows of a protocol, the ranked ones first; then the student as it was, and the teacher if it was judged."""
+    """All rows of a protocol, the ranked ones first; then the student as it was, and the teacher."""
 
     title: str
+    protocol: Mapping[str, Any]
+    tasks: Mapping[str, Mapping[str, Any]]  # by name: problems, samples, version
     rows: list[Row]
     anchors: list[Row]
     notes: list[str]
 
     @property
     def start(self) -> Estimate:
-        """Sampled accuracy before training."""
-        return self.anchors[0].sampled
+        """Accuracy before training."""
+        return self.anchors[0].accuracy
+
+
+class Runs(NamedTuple):
+    """The finished runs of one row as numbers."""
+
+    seeds: list[int]
+    scores: Array  # [runs, tasks]
+    normal: Array  # the same, 0 being the untrained student and 1 the teacher
 
 
 def tables(records: Iterable[Record], seed: int = SEED) -> list[Table]:
     """One table per protocol. Neither the order of the records nor a copy of one changes anything."""
-    distinct = {record["id"]: record for record in records}.values()
-    protocols = _grouped(distinct, lambda record: (record["protocol"]["name"], record["protocol"]["digest"]))
-    return [_table(f"{name} ({digest})", group, seed) for (name, digest), group in protocols.items()]
+    distinct = {record["id"]: record for record in records}
+    superseded = {record["supersedes"] for record in distinct.values()}
+    standing = [record for key, record in distinct.items() if key not in superseded]
+    protocols = _grouped(
+        standing, lambda record: tuple(record["protocol"][key] for key in ("name", "version", "digest"))
+    )
+    return [_table(group, seed) for group in protocols.values()]
 
 
-def _table(title: str, records: list[Record], seed: int) -> Table:
+def title(protocol: Mapping[str, Any]) -> str:
+    """What two records must share to be in one table."""
+    return f"{protocol['name']} ({protocol['digest']}, protocol {protocol['version']})"
+
+
+def _table(records: list[Record], seed: int) -> Table:
     newest, notes = _newest(records)
-    reference, more = _reference(newest)
     names = _names(newest)
+    tasks = {name: task for record in newest for name, task in record["tasks"].items()}
     methods = _grouped(newest, lambda record: names[_settings(record)])
-    rows = [_row(name, group, reference, seed) for name, group in methods.items()]
-    rows.sort(key=lambda row: (not row.ranked, -(row.sampled.mean or 0)))  # of equal ones, by name as they are
+    numbers = {name: _numbers(group, sorted(tasks)) for name, group in methods.items()}
+    reference, more = _reference(newest, names)
+    rows = [_row(name, group, numbers[name], numbers.get(reference), seed) for name, group in methods.items()]
+    rows = _banded(_adjusted(rows), numbers, seed)
+    rows.sort(key=lambda row: (not row.ranked, bool(row.check), -(row.accuracy.mean or 0)))  # of equal ones, by name
     failed = [record for record in newest if record["status"] != "finished"]
     notes += more + [f"{names[_settings(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
-    return Table(title, rows, _anchors(newest, seed), notes)
+    protocol = newest[0]["protocol"]
+    return Table(title(protocol), protocol, tasks, rows, _anchors(newest, sorted(tasks)), notes)
 
 
-def _row(name: str, records: list[Record], reference: Mapping[int, float], seed: int) -> Row:
-    method, sampled = records[0]["method"], _sampled(records)
-    paired = [value - reference[s] for s, value in sampled.items() if s in reference]
-    return Row(
+def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, seed: int) -> Row:
+    method, finished = records[0]["method"], _finished(records)
+    check = f"begins from {records[0]['start']}" if _other_start(records[0]) else ""
+    row = Row(
         method=name,
         warning=method["warning"],
+        check=check,
         runs=records,
-        sampled=estimate(list(sampled.values()), seed),
-        difference=Estimate(None) if method["name"] == REFERENCE else estimate(paired, seed),
-        means=means(_finished(records)),
+        accuracy=interval(own.scores, seed),
+        middle=interval(own.normal, seed, iqm),
+        estimates=_estimates(finished, seed),
+        means=means(finished),
+    )
+    if reference is None or method["name"] == REFERENCE or check:
+        return row
+    ours, theirs = _common(own, reference)
+    return row._replace(
+        difference=paired(ours, theirs, seed),
+        p=sign_flip((ours - theirs).mean(-1), seed),
+        better=improvement(own.scores, reference.scores),
     )
 
 
-def _anchors(records: list[Record], seed: int) -> list[Row]:
+def _numbers(records: list[Record], tasks: list[str]) -> Runs:
+    """Of the finished runs that were judged on every task."""
+    found = [
+        r for r in _finished(records) if all("sampled" in r["evaluation"]["after"].get(task, {}) for task in tasks)
+    ]
+    low, scores, high = (_accuracy(found, when, tasks) for when in ("before", "after", "teacher"))
+    return Runs([record["seed"] for record in found], scores, normalised(scores, low, high))
+
+
+def _accuracy(records: list[Record], when: str, tasks: list[str]) -> Array:
+    judged = [record["evaluation"].get(when, {}) for record in records]
+    values = [[judgement.get(task, {}).get("sampled", np.nan) for task in tasks] for judgement in judged]
+    return np.array(values, dtype=float).reshape(len(records), len(tasks))
+
+
+def _common(ours: Runs, theirs: Runs) -> tuple[Array, Array]:
+    """The rows of the seeds that both have, in one order."""
+    seeds = sorted({*ours.seeds} & {*theirs.seeds})
+    one, other = (runs.scores[[runs.seeds.index(number) for number in seeds]] for runs in (ours, theirs))
+    return one, other
+
+
+def _estimates(finished: list[Record], seed: int) -> dict[str, Estimate]:
+    known = [figures(record) for record in finished]
+    columns = {name: [own[name] for own in known if name in own] for name in WITH_INTERVALS}
+    return {name: interval(np.array(values)[:, None], seed) for name, values in columns.items() if values}
+
+
+def _adjusted(rows: list[Row]) -> list[Row]:
+    """The p-values of the competitors, adjusted for their number."""
+    ps = holm([row.p if row.ranked else None for row in rows])
+    return [row._replace(p=None if p is None or np.isnan(p) else p) for row, p in zip(rows, ps, strict=True)]
+
+
+def _banded(rows: list[Row], numbers: Mapping[str, Runs], seed: int) -> list[Row]:
+    ranked = [row.method for row in rows if row.ranked]
+    scores = {name: dict(zip(numbers[name].seeds, numbers[name].scores, strict=True)) for name in ranked}
+    found = bands({name: own for name, own in scores.items() if own}, seed)
+    return [row._replace(band=found.get(row.method)) for row in rows]
+
+
+def _anchors(records: list[Record], tasks: list[str]) -> list[Row]:
     """The untrained student, once per start and not once per run: methods share their starts. The teacher is one."""
     rows = []
     for name, when in ANCHORS:
-        judged = [record for record in records if record["evaluation"].get(when)]
+        judged = [record for record in records if record["evaluation"].get(when) and not _other_start(record)]
         distinct = {record["start"] if when == "before" else name: record for record in reversed(judged)}
-        own = [_as_after(distinct[key], when) for key in sorted(distinct)]
+        own = [distinct[key] for key in sorted(distinct)]
         if own or when == "before":
-            accuracy = [figures(one)[SAMPLED] for one in own if SAMPLED in figures(one)]
-            rows.append(Row(name, "", (), estimate(accuracy, seed), Estimate(None), means(own)))
+            figures_of_own = [_as_after(record, when) for record in own]
+            accuracy = _accuracy(own, when, tasks)
+            mean = float(accuracy.mean()) if accuracy.size else None
+            rows.append(Row(name, accuracy=Estimate(mean), means=means(figures_of_own)))
     return rows
 
 
@@ -114,20 +219,26 @@ def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
     return newest, [f"{older} older record(s) of the same runs left out"] if older else []
 
 
-def _reference(records: list[Record]) -> tuple[dict[int, float], list[str]]:
-    """What differences are taken to, seed by seed: nothing, if it could be one thing or another."""
-    own = [record for record in records if record["method"]["name"] == REFERENCE]
-    if len({_settings(record) for record in own}) > 1:
-        return {}, [f"{REFERENCE} ran at several settings, so there are no differences to it"]
-    return _sampled(own), []
+def _reference(records: list[Record], names: Mapping[tuple[str, ...], str]) -> tuple[str, list[str]]:
+    """The row that differences are taken to: none, if it could be one or another."""
+    own = {names[_settings(r)] for r in records if r["method"]["name"] == REFERENCE and not _other_start(r)}
+    if len(own) > 1:
+        return "", [f"{REFERENCE} ran at several settings, so there are no differences to it"]
+    return next(iter(own), ""), []
+
+
+def _other_start(record: Record) -> str:
+    """A model to begin from that is not among the protocol's starts."""
+    return record["config"].get("start") or ""
 
 
 def _settings(record: Record) -> tuple[str, ...]:
-    """The method's name, then every field of its estimator and its source as text."""
+    """The method's name, then every field of its estimator and its source as text, and what else may differ."""
     method = record["method"]
     source = {key: value for key, value in method["source"].items() if key != "name"}
     kinds = {"estimator": method.get("estimator"), "source": method["source"].get("name")}
-    fields = [*kinds.items(), *method["settings"].items(), *source.items()]
+    more = {**record["protocol"].get("tuned", {}), "start": _other_start(record) or "as usual"}
+    fields = [*kinds.items(), *method["settings"].items(), *source.items(), *more.items()]
     return method["name"], *sorted(f"{key}={_text(value)}" for key, value in fields)
 
 
@@ -141,19 +252,13 @@ def _names(records: list[Record]) -> dict[tuple[str, ...], str]:
     for name, group in _grouped({_settings(record) for record in records}, lambda key: key[0]).items():
         common = set.intersection(*(set(key[1:]) for key in group))
         for key in group:
-            differing = ", ".join(field for field in key[1:] if field not in common)
+            differing = ", ".join(field for field in key[1:] if field not in common and field != "start=as usual")
             result[key] = f"{name}[{differing}]" if differing else name
     return result
 
 
 def _finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record["status"] == "finished"]
-
-
-def _sampled(records: Iterable[Record]) -> dict[int, float]:
-    """Sampled accuracy of the finished runs, by seed."""
-    known = {record["seed"]: figures(record).get(SAMPLED) for record in _finished(records)}
-    return {seed: value for seed, value in sorted(known.items()) if value is not None}
 
 
 def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:

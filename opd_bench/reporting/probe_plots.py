@@ -26,8 +26,8 @@ from opd_bench.reporting.drawing import (
     write,
 )
 from opd_bench.reporting.labels import Label, place
-from opd_bench.reporting.leaderboard import REFERENCE
 from opd_bench.reporting.probe_rows import READING, Row, heading, rows
+from opd_bench.reporting.protocol import REFERENCE
 from opd_bench.reporting.record import Record
 
 BIAS, VARIANCE, SNR = "bias_reverse_kl", "relative_variance", "snr"

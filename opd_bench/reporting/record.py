@@ -4,42 +4,39 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
+from opd_bench.reporting.schemas import from_schema_1
+
 Record = dict[str, Any]
-SCHEMA = 1
-KEYS: tuple[str, ...] = (
-    "status",
-    "reason",
-    "protocol",
-    "method",
-    "seed",
-    "start",
-    "models",
-    "budget",
-    "training",
-    "evaluation",
-)
-KEYS += ("config", "environment", "timing", "schema", "created", "id")
-NOT_THE_OUTCOME = ("id", "created", "timing", "environment")
+STATUSES = ("finished", "nan", "diverged", "out of memory", "timeout", "killed", "crash")
+"""What may become of a run. All but the first are failures, and have a reason."""
+NOT_THE_OUTCOME = ("id", "created", "timing", "environment", "folder")
 
 
 class Kind(NamedTuple):
-    """What a record is of: its file's name and what it must have."""
+    """What a record is of: its file's name, what it must have, and how that became what it is."""
 
     file: str
+    schema: int
     keys: tuple[str, ...]
+    upgrades: Mapping[int, Callable[[Record], Record]] = MappingProxyType({})  # from an older schema to the next
 
 
-RUN = Kind("record.json", KEYS)
-PROBE = Kind(
-    "probe.json",
-    (*"status reason protocol checkpoint seed probe methods config environment timing schema created id".split(),),
+ALWAYS = ("status", "reason", "protocol", "config", "environment", "timing", "schema", "created", "id")
+RUN = Kind(
+    "record.json",
+    2,
+    (*ALWAYS, *"method seed start models tasks budget training evaluation files anchors supersedes".split()),
+    MappingProxyType({1: from_schema_1}),
 )
+PROBE = Kind("probe.json", 1, (*ALWAYS, "checkpoint", "seed", "probe", "methods"))
+ANCHOR = Kind("anchor.json", 1, (*ALWAYS, "model", "tasks", "evaluation", "files"))
 
 
 class RecordError(RuntimeError):
@@ -49,7 +46,7 @@ class RecordError(RuntimeError):
 def write_record(folder: Path, content: Mapping[str, Any], kind: Kind = RUN) -> Path:
     """The kind's file in `folder`, with schema, creation time and id = 16 digits of sha256(everything else)."""
     path = folder / kind.file
-    record = _plain({**content, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="microseconds")})
+    record = _plain({**content, "schema": kind.schema, "created": datetime.now(UTC).isoformat(timespec="microseconds")})
     record["id"] = _digest(record)
     _complete(path, record, kind)
     try:
@@ -63,7 +60,7 @@ def write_record(folder: Path, content: Mapping[str, Any], kind: Kind = RUN) -> 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """The file has all of `content` or is what it was: written beside its place, to disk, and moved there."""
-    unfinished = path.with_name(f"{path.name}.part")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write the same file
     try:
         with unfinished.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -78,26 +75,35 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def read_record(path: Path, kind: Kind = RUN) -> Record:
-    """A record that is whole and as it was written."""
+    """A record that is whole and as it was written; one of an older schema is brought up to the present one."""
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a record: {error}") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise RecordError(f"{path}: not a record of schema {SCHEMA}")
-    _complete(path, record, kind)
-    if record["id"] != _digest(record):
+    schemas = (*kind.upgrades, kind.schema)
+    if not isinstance(record, dict) or record.get("schema") not in schemas:
+        raise RecordError(f"{path}: not a record of schema {' or '.join(map(str, schemas))}")
+    if "id" not in record or record["id"] != _digest(record):
         raise RecordError(f"{path}: changed after it was written; again=true makes it anew")
+    try:
+        while record["schema"] < kind.schema:
+            record = kind.upgrades[record["schema"]](record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path}: lacks what schema {record['schema']} has: {error!r}") from error
+    _complete(path, record, kind)
     return record
 
 
 def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """All records below, and what is wrong with the files that are none. Folders may lie in one another."""
+    """All records below with their `folder`, and what is wrong with the files that are none.
+
+    Folders may lie in one another.
+    """
     records, complaints = [], []
     found = {path.resolve(): path for folder in folders for path in folder.rglob(RUN.file)}
     for path in sorted(found.values()):
         try:
-            records.append(read_record(path))
+            records.append(read_record(path) | {"folder": str(path.parent)})
         except RecordError as error:
             complaints.append(str(error))
     return records, complaints
@@ -108,9 +114,17 @@ def outcome(record: Record) -> Record:
     return {key: value for key, value in record.items() if key not in NOT_THE_OUTCOME}
 
 
+def short_digest(value: Any) -> str:
+    """Six digits that stand for settings in a folder's name."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
 def _complete(path: Path, record: Mapping[str, Any], kind: Kind) -> None:
     if missing := [key for key in kind.keys if key not in record]:
         raise RecordError(f"{path}: lacks {', '.join(missing)}")
+    if kind is RUN and record["status"] not in STATUSES:
+        raise RecordError(f"{path}: status must be one of {', '.join(STATUSES)}, got {record['status']!r}")
 
 
 def _settle(folder: Path) -> None:

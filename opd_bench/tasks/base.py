@@ -43,4 +43,7 @@ class Task(Settings, ABC):
 
     @abstractmethod
     def verdict(self, problem: Problem, response: str, finished: bool) -> Verdict:
-        """On the text of a response; `finished` says that it ended by itself and was not cut off."""
+        """On the text of a response; `finished` says that it ended by itself and was not cut off.
+
+        It looks at the prompt and the answer alone, which are kept with every response, and never at the solution.
+        """

@@ -18,17 +18,23 @@ WORDS = {
     "length": "tokens",
 }
 ORDER = {"greedy": 0, "sampled": 1, "formatted": 3, "truncated": 4, "length": 5}
+HIDDEN = ("solved", "sampled_error")
 
 
 def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, done: bool) -> None:
     """A line of a sweep, or a table."""
-    after = record["evaluation"]["after"] or {}
     title = f"{record['method']['name']} on {record['protocol']['name']}, seed {record['seed']}"
     outcome = record["status"] + (f": {record['reason']}" if record["reason"] else "")
     if brief:
-        figures = f"sampled {after['sampled']:.1%}, greedy {after['greedy']:.1%}" if after else outcome
+        figures = "; ".join(
+            f"{task}: sampled {after['sampled']:.1%}, greedy {after['greedy']:.1%}"
+            for task, after in record["evaluation"]["after"].items()
+        )
         console.print(
-            f"{title}: {figures}{' (done before)' if done else ''}", highlight=False, markup=False, soft_wrap=True
+            f"{title}: {figures or outcome}{' (done before)' if done else ''}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
         return
     console.print(_table(title, outcome, record))
@@ -47,11 +53,13 @@ def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, 
 
 def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
     table = Table(title=title, caption=outcome, box=box.SIMPLE_HEAD)
-    for column in ("", "before", "after"):
+    for column in ("", "before", "after", "teacher"):
         table.add_column(column, justify="right" if column else "left")
-    before, after = (record["evaluation"][when] or {} for when in ("before", "after"))
-    for name in sorted(before, key=lambda name: ORDER.get(name, 2)):
-        table.add_row(WORDS.get(name, name), *(_figure(name, side.get(name)) for side in (before, after)))
+    evaluation = record["evaluation"]
+    for task, before in evaluation["before"].items():
+        sides = (before, evaluation["after"].get(task, {}), evaluation["teacher"].get(task, {}))
+        for name in sorted(before.keys() - HIDDEN, key=lambda name: (ORDER.get(name, 2), name)):
+            table.add_row(WORDS.get(name, name), *(_figure(name, side.get(name)) for side in sides))
     training = record["training"]
     kl, norm, gradient = training["reverse_kl"], training["gradient_norm"], training["gradient"]
     table.add_section()

@@ -1,9 +1,7 @@
 """How good a student is: the same problems, the same uniforms and the same verdicts for every method."""
 
-import gzip
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -11,11 +9,14 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from opd_bench.reporting.files import RESPONSES, packed_responses
+from opd_bench.reporting.verdicts import of_problems
 from opd_bench.rollouts.choices import NUMBERS, Alone, Choice, Greedy
 from opd_bench.rollouts.draws import uniform_of
 from opd_bench.rollouts.policies import Writers
 from opd_bench.tasks.base import Problem, Verdict
 from opd_bench.tokens import Origin, PromptBatch, Written
+from opd_bench.training.anchors import Anchors, Figures
 from opd_bench.training.data import Problems
 from opd_bench.training.module import Distillation
 from opd_bench.training.plan import Evaluation
@@ -62,37 +63,53 @@ class Judged(NamedTuple):
     responses: list[list[Response]]
     figures: dict[str, float]
 
-    def save(self, path: Path) -> None:
-        """One line a problem, compressed; written whole."""
-        unfinished = path.with_suffix(".part")
-        with gzip.GzipFile(unfinished, "wb", mtime=0) as file:
-            for problem, responses in zip(self.problems, self.responses, strict=True):
-                kept = [{"text": r.text, "finished": r.finished, "correct": r.verdict.correct} for r in responses]
-                line = {"id": problem.id, "answer": problem.answer, "responses": kept}
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        unfinished.replace(path)
+    def lines(self, task: str) -> Iterator[dict[str, Any]]:
+        """One a problem, with all that a verdict needs."""
+        for problem, responses in zip(self.problems, self.responses, strict=True):
+            kept = [
+                {
+                    "text": r.text,
+                    "finished": r.finished,
+                    "length": r.length,
+                    "correct": r.verdict.correct,
+                    "formatted": r.verdict.formatted,
+                }
+                for r in responses
+            ]
+            own = {"id": problem.id, "prompt": problem.prompt, "answer": problem.answer}
+            yield {"task": task, **own, "responses": kept}
 
 
-def judged(writers: Writers, problems: Problems, count: int, samples: int, plan: Evaluation) -> Judged:
-    """A greedy response to each of `count` problems, and `samples` sampled ones."""
-    device = next(writers.networks[Origin.STUDENT].model.parameters()).device
+class Asked(NamedTuple):
+    """Who answers how many problems, how many times each beside greedily."""
+
+    problems: Problems
+    number: int
+    samples: int
+    who: Origin = Origin.STUDENT
+
+
+def judged(writers: Writers, asked: Asked, plan: Evaluation) -> Judged:
+    """A greedy response to each problem, and the sampled ones."""
+    problems, count, samples, who = asked
+    device = next(writers.networks[who].model.parameters()).device
     responses: list[list[Response]] = [[] for _ in range(count)]
     metrics = _metrics(samples).to(device)
-    asked = [problems.at(number) for number in range(count)]
+    questions = [problems.at(number) for number in range(count)]
     for first in range(0, count, plan.batch):
         numbers = list(range(first, min(first + plan.batch, count)))
         batch = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
         for sample in range(samples + 1):
             names = [f"{plan.seed} {problems.split} {number} {sample}" for number in numbers]
             uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
-            choice: Choice = Alone(Origin.STUDENT) if sample else Greedy(Origin.STUDENT)
+            choice: Choice = Alone(who) if sample else Greedy(who)
             written = writers.write(batch.ids, batch.mask, choice, uniform)
-            judged_now = verdicts(problems, asked[first : first + plan.batch], written)
+            judged_now = verdicts(problems, questions[first : first + plan.batch], written)
             for number, response in zip(numbers, judged_now, strict=True):
                 responses[number].append(response)
     for row in responses:
         _update(metrics, row)
-    return Judged(asked, responses, {name: float(value) for name, value in metrics.compute().items()})
+    return Judged(questions, responses, {name: float(value) for name, value in metrics.compute().items()})
 
 
 def verdicts(problems: Problems, asked: list[Problem], written: Written) -> Iterator[Response]:
@@ -124,24 +141,26 @@ def _update(metrics: MetricCollection, row: list[Response]) -> None:
     metrics[f"pass@{len(sampled)}"].update(correct[None])
 
 
-def _tagged(family: str, figures: dict[str, float]) -> dict[str, float]:
-    return {f"{family}{name}": value for name, value in figures.items()}
+def _tagged(family: str, figures: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{family}{name}": value for name, value in figures.items() if not isinstance(value, str)}
 
 
 class Judge(pl.Callback):
     """Before the first step, on the validation split now and then, and after the last step."""
 
-    def __init__(self, plan: Evaluation, test: Problems, validation: Problems, folder: Path):
-        self.plan, self.test, self.validation, self.folder = plan, test, validation, folder
-        self.before: dict[str, float] = {}
-        self.after: dict[str, float] = {}
+    def __init__(self, plan: Evaluation, tests: Mapping[str, Problems], validation: Problems, anchors: Anchors):
+        self.plan, self.tests, self.validation, self.anchors = plan, tests, validation, anchors
+        self.evaluation: dict[str, Figures] = {"before": {}, "after": {}, "teacher": {}}
+        self.files: dict[str, bytes] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The untrained student, unless the run is a resumed one and knows."""
-        if not self.before:
-            self.before = self._tested(module, "before")
+        """The untrained student and the teacher, unless the run is a resumed one and knows."""
+        assert isinstance(module, Distillation)
+        if not self.evaluation["before"]:
+            for which, who in (("before", Origin.STUDENT), ("teacher", Origin.TEACHER)):
+                self.evaluation[which] = self.anchors.figures(which, partial(self._tested, module, who))
             for logger in trainer.loggers:
-                logger.log_metrics(_tagged("eval/test_", self.before), step=0)
+                logger.log_metrics(self._told("before"), step=0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """The step's own rollouts; validation every so often; the test at the end."""
@@ -149,25 +168,39 @@ class Judge(pl.Callback):
         module.metrics |= self._of_rollout(module)
         step, every = trainer.global_step, self.plan.every
         if every and step % every == 0:
-            figures = judged(module.writers, self.validation, self.plan.validation_problems, 1, self.plan).figures
-            module.metrics |= _tagged("eval/", figures)
+            asked = Asked(self.validation, self.plan.validation_problems, 1)
+            module.metrics |= _tagged("eval/", judged(module.writers, asked, self.plan).figures)
         if step == module.plan.steps:
-            self.after = self._tested(module, "after")
-            module.metrics |= _tagged("eval/test_", self.after)
+            self.evaluation["after"], self.files[RESPONSES] = self._tested(module, Origin.STUDENT)
+            module.metrics |= self._told("after")
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run need not do again."""
-        return {"before": self.before, "after": self.after}
+        return {"evaluation": self.evaluation, "files": self.files}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As saved."""
-        self.before, self.after = state_dict["before"], state_dict["after"]
+        self.evaluation, self.files = state_dict["evaluation"], state_dict["files"]
 
-    def _tested(self, module: pl.LightningModule, when: str) -> dict[str, float]:
-        assert isinstance(module, Distillation)
-        result = judged(module.writers, self.test, self.plan.problems, self.plan.samples, self.plan)
-        result.save(self.folder / f"responses-{when}.jsonl.gz")
-        return result.figures
+    def _tested(self, module: Distillation, who: Origin) -> tuple[Figures, bytes]:
+        """Figures and responses on every test."""
+        figures, lines = {}, []
+        for name, problems in self.tests.items():
+            result = judged(module.writers, Asked(problems, self.plan.problems, self.plan.samples, who), self.plan)
+            own = list(result.lines(name))
+            figures[name] = result.figures | of_problems(own)
+            lines += own
+        return figures, packed_responses(lines)
+
+    def _told(self, when: str) -> dict[str, float]:
+        """For TensorBoard; the task is named where there are several."""
+        figures = self.evaluation[when]
+        prefix = {name: f"{name}_" if len(figures) > 1 else "" for name in figures}
+        return {
+            tag: value
+            for name, own in figures.items()
+            for tag, value in _tagged(f"eval/test_{prefix[name]}", own).items()
+        }
 
     @staticmethod
     def _of_rollout(module: Distillation) -> dict[str, float]:

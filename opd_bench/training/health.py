@@ -2,7 +2,9 @@
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
@@ -13,14 +15,41 @@ OVERLAP = 8
 """How many of each model's likeliest tokens are compared."""
 
 
-class DivergedError(RuntimeError):
-    """A loss or a gradient is not a finite number."""
+class StoppedError(RuntimeError):
+    """A run that must not go on, and what that is in a record."""
+
+    def __init__(self, status: str, reason: str):
+        super().__init__(reason)
+        self.status = status
 
 
 def finite(name: str, value: Tensor, step: int) -> None:
     """It is, or the run ends."""
     if not torch.isfinite(value):
-        raise DivergedError(f"{name} is {float(value)} at step {step}")
+        raise StoppedError("nan" if value.isnan() else "diverged", f"{name} is {float(value)} at step {step}")
+
+
+class Limits(pl.Callback):
+    """Ends a run whose student has left its teacher for good, or that has had its time."""
+
+    def __init__(self, divergence: float, seconds: float | None):
+        self.divergence, self.seconds = divergence, seconds
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        """After the step has been told and kept."""
+        apart, spent = module.metrics["train/reverse_kl"], sum(module.seconds.values())
+        if apart > self.divergence:
+            raise StoppedError(
+                "diverged",
+                f"reverse KL is {apart:.3g} nats a token after step {trainer.global_step}, "
+                f"watch.divergence is {self.divergence:g}",
+            )
+        if self.seconds is not None and spent > self.seconds and trainer.global_step < trainer.max_steps:
+            raise StoppedError(
+                "timeout",
+                f"{spent:.0f} s after step {trainer.global_step}, watch.time_limit is {self.seconds:g}; "
+                "a higher one lets the same command go on",
+            )
 
 
 def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
@@ -37,13 +66,14 @@ def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
 
 
 def of_sequences(rollout: Rollout, gather: Gather) -> dict[str, float]:
-    """Tokens by writer, mean length, the share cut off, and how well the responses compress, of the global batch."""
+    """Tokens read and by writer, mean length, share cut off, and how responses compress, of the global batch."""
     row = rollout.row[:, None].expand_as(rollout.response)
     columns = (rollout.ids, rollout.origin, row)
     tokens, written, rows = (gather(column[rollout.response])[0] for column in columns)
     lengths, truncated = (gather(column)[0].double() for column in (rollout.response.sum(-1), rollout.truncated))
     return {
         **{f"tokens_{writer.name.lower()}": float((written == writer).sum()) for writer in Origin},
+        "tokens_read": float(gather(rollout.mask.sum(-1))[0].sum()),
         "length": float(lengths.mean()),
         "truncated": float(truncated.mean()),
         "repetition": repetition(tokens[rows.argsort(stable=True)]),

@@ -1,7 +1,7 @@
 """A run from its configuration to its record: whatever happens in between, there is one, or the run can go on."""
 
-import hashlib
 import json
+import re
 import tempfile
 import time
 import traceback
@@ -19,13 +19,16 @@ from transformers import PreTrainedModel
 from opd_bench.catalogue import Method, made, made_method
 from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
 from opd_bench.models.network import Network, frozen
-from opd_bench.reporting.record import Record, RecordError, read_record, write_record
+from opd_bench.reporting.files import SERIES, digests, packed_series
+from opd_bench.reporting.protocol import VERSION
+from opd_bench.reporting.record import RUN, Record, RecordError, read_record, short_digest, write_record, write_whole
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
+from opd_bench.training.anchors import Anchors
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
-from opd_bench.training.health import DivergedError
+from opd_bench.training.health import Limits, StoppedError
 from opd_bench.training.kept import KeptWeights
 from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
@@ -33,10 +36,14 @@ from opd_bench.training.noise import GradientNoise
 from opd_bench.training.plan import Evaluation, Plan, Watch
 from opd_bench.training.progress import ProgressBar
 from opd_bench.training.series import Series
-from opd_bench.training.summary import summary
+from opd_bench.training.summary import anchored, summary
 
-FINAL = ("finished", "diverged")
+FINAL = ("finished", "nan", "diverged")
 """Outcomes that another try would only repeat."""
+UNTOLD = "killed", "still running, or killed without a chance to say so; the same command goes on"
+"""Until the end is known."""
+RULESETS = ("fixed", "tuned")
+"""One learning rate for all methods, or one for each, which then counts among its settings."""
 
 
 @dataclass(eq=False)
@@ -56,46 +63,48 @@ class Run:
         self.watch: Watch = made(config["watch"])
         self.seed: int = config["seed"]
         starts = config["models"]["starts"]
-        self.start: str = starts[self.seed % len(starts)]
-        same = {key: config[key] for key in ("task", "models", "plan", "evaluation")}
-        weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
-        self.protocol = {
-            "name": f"{self.task.name}-{config['protocol']}",
-            "digest": short_digest([same, self.task.version, *weights]),
-        }
+        self.start: str = config["start"] or starts[self.seed % len(starts)]
+        self.protocol = protocol_of(config, self.task)
+        own = [config["method"], *([config["start"]] if config["start"] else []), *self.protocol["tuned"].values()]
         self.folder = (
             Path(config["results"])
             / f"{self.protocol['name']}-{self.protocol['digest']}"
-            / f"{config['name']}-{short_digest(config['method'])}"
+            / f"{config['name']}-{short_digest(own if len(own) > 1 else config['method'])}"
             / f"seed-{self.seed}"
         )
 
     def record(self) -> Record | None:
         """What an earlier try left for good."""
-        path = self.folder / "record.json"
+        path = self.folder / RUN.file
         if self.config["again"] or not path.exists():
             return None
         found = read_record(path)
         return found if found["status"] in FINAL else None
 
     def perform(self) -> Record:
-        """Train, judge, record. A failure is a record too; an interruption is not, and the same command goes on."""
+        """Train, judge, record. Whatever becomes of a run is a record; one that was stopped goes on where it was."""
         self._prepare_folder()
         started = time.time()
         parts = self._parts()
+        if not (self.folder / RUN.file).exists():  # for the case that nothing can be written later
+            self._write(parts, summary(self, parts, *UNTOLD, 0.0))
         status, reason = "finished", ""
         try:
             self._fit(parts)
-        except DivergedError as error:
-            status, reason = "diverged", str(error)
+        except StoppedError as error:
+            status, reason = error.status, str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            status, reason = "out of memory", str(error)
+            status, reason = "out of memory", str(error) or "no more memory to be had"
         except Exception as error:
-            status, reason = "failed", f"{type(error).__name__}: {error}"
+            status, reason = "crash", f"{type(error).__name__}: {error}"
             (self.folder / "error.txt").write_text(traceback.format_exc())
+        except (KeyboardInterrupt, SystemExit):  # Lightning makes these of SIGINT and SIGTERM
+            reason = f"stopped from outside after step {len(parts.series.rows)}; the same command goes on"
+            self._write(parts, summary(self, parts, "killed", reason, time.time() - started))
+            raise
         content = summary(self, parts, status, reason, time.time() - started)
         self._log_outcome(parts, content)
-        return self._write(content)
+        return self._write(parts, content)
 
     # ---------------------------------------------------------------- steps of that
 
@@ -120,11 +129,17 @@ class Run:
         test = Problems(self.task, words, "test", self.evaluation.seed)
         student = causal_lm(self.start)
         weights = {
-            "student": _weights(self.start, student),
+            "student": _weights(self.start, student) | {"vocabulary": len(words)},
             "teacher": _weights(self.config["models"]["teacher"], teacher.model),
         }
         module = Distillation(student, teacher, self.method, self.plan, train)
-        judge = Judge(self.evaluation, test, test._replace(split="validation"), self.folder)
+        names = {
+            which: _anchor(weights[model]["name"], weights[model]["digest"])
+            for which, model in (("before", "student"), ("teacher", "teacher"))
+        }
+        judged = {which: weights[model] for which, model in (("before", "student"), ("teacher", "teacher"))}
+        anchors = Anchors(self.folder.parents[1] / "anchors", names, anchored(self), judged)
+        judge = Judge(self.evaluation, {self.task.name: test}, test._replace(split="validation"), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
 
@@ -152,24 +167,31 @@ class Run:
         bars: list[pl.Callback] = [ProgressBar(self.console, title)] if self.bar else []
         if self.watch.weights_every:
             bars.append(KeptWeights(self.folder / "weights", self.watch.weights_every))
+        bars.append(Limits(self.watch.divergence, self.watch.time_limit))
         every = self.watch.checkpoint_every
         return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
 
     def _log_outcome(self, parts: "Parts", content: Mapping[str, Any]) -> None:
         """The final figures beside the settings, for TensorBoard's own table."""
         logger = TensorBoardLogger(self.folder, name=None, version="tensorboard")
-        after = content["evaluation"]["after"] or {}
+        after = content["evaluation"]["after"].get(self.task.name, {})
         settings = {"method": self.config["name"], "seed": self.seed, "protocol": self.protocol["name"]}
-        logger.log_hyperparams(settings, {f"eval/final_{name}": value for name, value in after.items()})
+        final = {f"eval/final_{name}": value for name, value in after.items() if not isinstance(value, str)}
+        logger.log_hyperparams(settings, final)
         logger.finalize("success")
 
-    def _write(self, content: Mapping[str, Any]) -> Record:
+    def _write(self, parts: "Parts", content: Mapping[str, Any]) -> Record:
+        """The files first, so that a record never names what is not there."""
+        files = parts.judge.files | {SERIES: packed_series(parts.series.columns())}
+        content = dict(content) | {"files": digests(files)}
         try:
-            return read_record(write_record(self.folder, content))
-        except RecordError as error:
+            return _written(self.folder, files, content)
+        except (RecordError, OSError) as error:
             spare = Path(tempfile.mkdtemp(prefix="opd_bench-"))
-            kept = write_record(spare, content)
-            raise RecordError(f"{error}\nThe record is safe in {kept}; the same command writes it again.") from error
+            _written(spare, files, content)
+            raise RecordError(
+                f"{error}\nThe record is safe in {spare / RUN.file}; the same command writes it again."
+            ) from error
 
 
 @dataclass(eq=False)
@@ -189,15 +211,45 @@ class Parts:
         return [self.moments, self.noise, self.judge, self.series]
 
 
+def protocol_of(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """What two runs must share to be compared, as a name and a digest; `family` leaves the learning rate out."""
+    models, plan = config["models"], dict(config["plan"])
+    if config["ruleset"] not in RULESETS:
+        raise ValueError(f"ruleset must be one of {', '.join(RULESETS)}, got {config['ruleset']!r}")
+    is_tuned = config["ruleset"] == "tuned"
+    weights = [fingerprint(name) for name in (models["teacher"], *models["starts"])]
+    same = [VERSION, config["ruleset"], task.version, *weights]
+    same += [{key: config[key] for key in ("task", "models", "evaluation")}]
+    rate = {"learning_rate": plan.pop("learning_rate")}
+    family = short_digest([*same, plan])
+    return {
+        "name": f"{task.name}-{config['protocol']}" + ("-tuned" if is_tuned else ""),
+        "version": VERSION,
+        "digest": family if is_tuned else short_digest([*same, plan, rate]),
+        "family": family,
+        "ruleset": config["ruleset"],
+        "tuned": rate if is_tuned else {},
+        "task": task.name,
+        "task_version": task.version,
+        "setting": config["protocol"],
+        "weights": weights,
+    }
+
+
+def _anchor(name: str, weights: str) -> str:
+    """A folder's name."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', Path(name).name)}-{weights[:6]}"
+
+
+def _written(folder: Path, files: Mapping[str, bytes], content: Mapping[str, Any]) -> Record:
+    for name, packed in files.items():
+        write_whole(folder / name, packed)
+    return read_record(write_record(folder, content))
+
+
 def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:
     """Which weights they were, and what of their own sampling settings was not followed."""
     return {"name": name, "digest": digest(model), "sampling_settings_ignored": ignored_settings(model)}
-
-
-def short_digest(value: Any) -> str:
-    """Six digits that stand for settings in a folder's name."""
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def _step_of(checkpoint: Path | None) -> int | None:

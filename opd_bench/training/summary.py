@@ -1,7 +1,11 @@
 """A run's record, from what its parts have kept."""
 
+import inspect
 import platform
+import resource
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +15,14 @@ import torch
 
 from opd_bench.catalogue import Method
 from opd_bench.redraw import relative
+from opd_bench.reporting.record import short_digest
 from opd_bench.training.series import Series, mean, norms
 
 if TYPE_CHECKING:
     from opd_bench.training.run import Parts, Run
 
+LAST = ("student_entropy", "length", "truncated", "overlap")
+"""Figures of health whose value at the last step a record tells."""
 LIBRARIES = ("opd-bench", "torch", "lightning", "transformers", "torchmetrics", "hydra-core", "numpy")
 
 
@@ -24,18 +31,42 @@ def summary(run: "Run", parts: "Parts", status: str, reason: str, seconds: float
     return {
         "status": status,
         "reason": reason,
-        "protocol": run.protocol
-        | {"task": run.task.name, "task_version": run.task.version, "setting": run.config["protocol"]},
+        "protocol": run.protocol,
         "method": {"name": run.config["name"], **described(run.method)},
         "seed": run.seed,
         "start": run.start,
+        "supersedes": None,
         "models": parts.weights,
-        "budget": budget(parts.series),
+        "tasks": tasks(run),
+        "budget": budget(parts.series) | flops(parts),
         "training": training(parts),
-        "evaluation": {"before": parts.judge.before or None, "after": parts.judge.after or None},
+        "evaluation": parts.judge.evaluation,
+        "anchors": dict(parts.judge.anchors.names),
         "config": dict(run.config),
         "environment": environment(run.config["trainer"]),
         "timing": timing(parts, seconds),
+    }
+
+
+def anchored(run: "Run") -> dict[str, Any]:
+    """What the record of a model that no method trained says beside its figures."""
+    same = {"protocol": run.protocol, "tasks": tasks(run), "config": dict(run.config), "timing": {}}
+    return same | {"environment": environment(run.config["trainer"])}
+
+
+def tasks(run: "Run") -> dict[str, Any]:
+    """What students are judged on: how many problems and samples, how they are drawn, and which problems."""
+    plan = run.evaluation
+    asked = [run.task.problem("test", plan.seed, number) for number in range(plan.problems)]
+    return {
+        run.task.name: {
+            "version": run.task.version,
+            "problems": plan.problems,
+            "samples": plan.samples,
+            "temperature": 1.0,
+            "limit": run.plan.response_limit,
+            "data": short_digest([[problem.prompt, problem.answer] for problem in asked]),
+        }
     }
 
 
@@ -45,6 +76,8 @@ def described(method: Method) -> dict[str, Any]:
     cost = estimator.claims.cost
     return {
         **estimator.about._asdict(),
+        "formula": inspect.getdoc(type(estimator)) or "",
+        "aim": estimator.claims.bias or f"∇ of {str(estimator.claims.target).replace('_', ' ')}",
         "deviations": list(estimator.about.deviations),
         "estimator": type(estimator).__name__,
         "settings": estimator.settings(),
@@ -59,6 +92,19 @@ def budget(series: Series) -> dict[str, float]:
     return {"steps": len(series.rows), **tokens}
 
 
+def flops(parts: "Parts") -> dict[str, float]:
+    """An estimate: 2 N a token that N parameters read or write, 4 N more where a gradient goes back."""
+    rows = parts.series
+    module = parts.module
+    pupil, teacher = (sum(p.numel() for p in network.model.parameters()) for network in (module.pupil, module.teacher))
+    read = sum(rows.of("train/tokens_read"))
+    written = [sum(rows.of(f"train/tokens_{writer}")) for writer in ("student", "teacher")]
+    return {
+        "tokens_read": read,
+        "flops": read * (6 * pupil + 2 * teacher) + 2 * (written[0] * pupil + written[1] * teacher),
+    }
+
+
 def training(parts: "Parts") -> dict[str, Any]:
     """What became of the run on the way."""
     divergence = parts.series.of("train/reverse_kl")
@@ -67,7 +113,7 @@ def training(parts: "Parts") -> dict[str, Any]:
         "reverse_kl": {"first": divergence[0], "last": divergence[-1]} if divergence else {},
         "gradient_norm": norms(parts.series.of("grad/norm")),
         "gradient": relative(parts.moments.sums) | parts.noise.totals(),
-        "series": parts.series.columns(),
+        "last": {name: found[-1] for name in LAST if (found := parts.series.of(f"train/{name}"))},
     }
 
 
@@ -78,6 +124,7 @@ def environment(trainer: Mapping[str, Any]) -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "device": gpu or platform.processor() or platform.machine(),
         **dict(trainer),
     }
@@ -91,7 +138,15 @@ def timing(parts: "Parts", seconds: float) -> dict[str, Any]:
         "seconds": {**phases, "total": seconds},
         "moments_share": phases["moments"] / whole,
         "tokens_per_second": written / whole,
+        "peak_memory_mib": peak_memory() / 2**20,
     }
+
+
+def peak_memory() -> float:
+    """Bytes: of the GPU if there is one, else of this process since it began."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def _commit() -> str | None:
