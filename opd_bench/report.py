@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from opd_bench.reporting import published
+from opd_bench.reporting import papers, published
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import SEED, Table, tables
@@ -40,6 +40,8 @@ def leaderboard(options: argparse.Namespace) -> int:
     console = Console()
     for table in found:
         console.print(terminal(table, console.width))
+        if comparison := papers.comparison(table):
+            console.print(*published.beside_terminal(comparison, console.width))
     written = _save(found, options.out or options.folders[0])
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -1,6 +1,7 @@
 """Tables of records: a pure function of the records and a seed. Rows of one table ran under one protocol."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -135,7 +136,7 @@ def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, se
         warning=method["warning"],
         check=check,
         runs=records,
-        accuracy=interval(own.scores, seed),
+        accuracy=share(interval(own.scores, seed)),
         middle=interval(own.normal, seed, iqm),
         estimates=_estimates(finished, seed),
         means=means(finished),
@@ -175,7 +176,23 @@ def _common(ours: Runs, theirs: Runs) -> tuple[Array, Array]:
 def _estimates(finished: list[Record], seed: int) -> dict[str, Estimate]:
     known = [figures(record) for record in finished]
     columns = {name: [own[name] for own in known if name in own] for name in WITH_INTERVALS}
-    return {name: interval(np.array(values)[:, None], seed) for name, values in columns.items() if values}
+    found = {name: interval(np.array(values)[:, None], seed) for name, values in columns.items() if values}
+    return {name: value if "cosine" in name else positive(value) for name, value in found.items()}
+
+
+def share(value: Estimate) -> Estimate:
+    """No end of the interval of a share is outside of 0 to 1."""
+    if value.low is None or value.high is None:
+        return value
+    return value._replace(low=max(value.low, 0.0), high=min(value.high, 1.0))
+
+
+def positive(value: Estimate) -> Estimate:
+    """The interval of what can't be negative, as far on the log scale: m e^(±r/m)."""
+    if not value.mean or value.low is None or value.high is None:
+        return value
+    far = (value.high - value.low) / 2 / value.mean
+    return Estimate(value.mean, value.mean * math.exp(-far), value.mean * math.exp(far))
 
 
 def _adjusted(rows: list[Row]) -> list[Row]:

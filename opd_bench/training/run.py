@@ -95,7 +95,7 @@ class Run:
         except (KeyboardInterrupt, SystemExit):  # Lightning makes these of SIGINT and SIGTERM
             reason = f"stopped from outside after step {len(parts.series.rows)}; the same command goes on"
             self._write(parts, summary(self, parts, "killed", reason, time.time() - started))
-            raise
+            raise SystemExit(f"{self.config['name']}, seed {self.seed}: {reason}") from None
         content = summary(self, parts, status, reason, time.time() - started)
         self._log_outcome(parts, content)
         return self._write(parts, content)
