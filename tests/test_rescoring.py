@@ -89,7 +89,7 @@ def test_responses_that_are_not_those_of_the_record_are_refused(folder, tmp_path
     with pytest.raises(RecordError, match="not the file that the record beside it was written with"):
         rescored(found_in(tmp_path)[0])
     path.unlink()
-    with pytest.raises(RecordError, match="can't be read: .*No such file"):
+    with pytest.raises(RecordError, match=r"can't be read: .*No such file"):
         rescored(found_in(tmp_path)[0])
 
 

@@ -7,9 +7,10 @@ from rich.table import Table as Shown
 
 from opd_bench.reporting import papers
 from opd_bench.reporting.cells import figure, grid, safe, sheet
-from opd_bench.reporting.figures import Estimate, figures
+from opd_bench.reporting.figures import figures
 from opd_bench.reporting.leaderboard import Row, Table
 from opd_bench.reporting.published import beside_markdown
+from opd_bench.reporting.statistics import Estimate
 
 COLUMNS: tuple[str, ...] = ("band", "method", "seeds", "solved % [95 %]", "to opd [95 %]", "p", "better than opd %")
 COLUMNS += ("normalised IQM [95 %]", "reverse KL", "‖g‖", "rel. variance [95 %]", "bias", "s")

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from opd_bench.reporting.figures import Estimate, figures, means
+from opd_bench.reporting.figures import figures, means
 from opd_bench.reporting.protocol import RANKED, REFERENCE
 from opd_bench.reporting.record import Record
 from opd_bench.reporting.resampling import Array
 from opd_bench.reporting.statistics import (
+    Estimate,
     bands,
     holm,
     improvement,
@@ -92,6 +93,7 @@ class Runs(NamedTuple):
     """The finished runs of one row as numbers."""
 
     seeds: list[int]
+    starts: list[str]
     scores: Array  # [runs, tasks]
     normal: Array  # the same, 0 being the untrained student and 1 the teacher
 
@@ -136,8 +138,8 @@ def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, se
         warning=method["warning"],
         check=check,
         runs=records,
-        accuracy=share(interval(own.scores, seed)),
-        middle=interval(own.normal, seed, iqm),
+        accuracy=share(interval(own.scores, seed, strata=own.starts)),
+        middle=interval(own.normal, seed, iqm, own.starts),
         estimates=_estimates(finished, seed),
         means=means(finished),
     )
@@ -157,7 +159,8 @@ def _numbers(records: list[Record], tasks: list[str]) -> Runs:
         r for r in _finished(records) if all("sampled" in r["evaluation"]["after"].get(task, {}) for task in tasks)
     ]
     low, scores, high = (_accuracy(found, when, tasks) for when in ("before", "after", "teacher"))
-    return Runs([record["seed"] for record in found], scores, normalised(scores, low, high))
+    seeds, starts = ([record[key] for record in found] for key in ("seed", "start"))
+    return Runs(seeds, starts, scores, normalised(scores, low, high))
 
 
 def _accuracy(records: list[Record], when: str, tasks: list[str]) -> Array:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opd_bench.reporting.figures import RESAMPLES
-
 Array = NDArray[np.float64]
+RESAMPLES = 10_000
 
 
 class Resamples(NamedTuple):

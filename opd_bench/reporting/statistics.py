@@ -26,19 +26,27 @@ but it is 40 % wider at the median, three times as wide at the 95th percentile, 
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import fsum, isnan, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # type: ignore[import-untyped]
-from scipy.stats import permutation_test, trim_mean  # type: ignore[import-untyped]
+from scipy.special import stdtrit
+from scipy.stats import permutation_test, trim_mean
 
-from opd_bench.reporting.figures import RESAMPLES, Estimate
-from opd_bench.reporting.resampling import Array, in_order, resamples
+from opd_bench.reporting.resampling import RESAMPLES, Array, in_order, resamples
 
 TWO_SIDED = 0.975
 NORMAL = 1.96
 POSSIBLE = np.linspace(0, 1, 10_001)
 """Probabilities that an interval of one is searched in."""
+
+
+class Estimate(NamedTuple):
+    """A value and its 95 % interval, which one run does not have."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 def avg_at_k(solved: NDArray[np.int64], k: int) -> Array:
