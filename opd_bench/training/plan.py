@@ -62,3 +62,5 @@ class Watch(Settings):
     noise_every: NoneOrMore  # steps between looks at un-reduced gradients; 0: never
     checkpoint_every: NoneOrMore  # steps; 0: never, and a killed run starts again
     weights_every: NoneOrMore  # steps between students kept for a probe, the first before step 1; 0: none
+    histograms_every: NoneOrMore  # steps between histograms over tokens in TensorBoard, from the first on; 0: never
+    samples_shown: NoneOrMore  # problems whose responses before and after are texts in TensorBoard; 0: none

@@ -22,6 +22,7 @@ from opd_bench.models.network import Network, frozen
 from opd_bench.reporting.record import Record, RecordError, read_record, write_record
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
+from opd_bench.training.board import Board, log_outcome
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
@@ -94,8 +95,9 @@ class Run:
             status, reason = "failed", f"{type(error).__name__}: {error}"
             (self.folder / "error.txt").write_text(traceback.format_exc())
         content = summary(self, parts, status, reason, time.time() - started)
-        self._log_outcome(parts, content)
-        return self._write(content)
+        record = self._write(content)
+        log_outcome(self, parts, content)
+        return record
 
     # ---------------------------------------------------------------- steps of that
 
@@ -133,7 +135,7 @@ class Run:
         trainer = pl.Trainer(
             **{key: self.config["trainer"][key] for key in ("accelerator", "devices", "precision")},
             max_steps=self.plan.steps,
-            callbacks=[*parts.callbacks, *self._extras()],
+            callbacks=[*parts.callbacks, Board(self.watch.histograms_every), *self._extras()],
             logger=TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=_step_of(checkpoint)),
             plugins=[WholeCheckpointIO()],
             default_root_dir=self.folder,
@@ -154,14 +156,6 @@ class Run:
             bars.append(KeptWeights(self.folder / "weights", self.watch.weights_every))
         every = self.watch.checkpoint_every
         return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
-
-    def _log_outcome(self, parts: "Parts", content: Mapping[str, Any]) -> None:
-        """The final figures beside the settings, for TensorBoard's own table."""
-        logger = TensorBoardLogger(self.folder, name=None, version="tensorboard")
-        after = content["evaluation"]["after"] or {}
-        settings = {"method": self.config["name"], "seed": self.seed, "protocol": self.protocol["name"]}
-        logger.log_hyperparams(settings, {f"eval/final_{name}": value for name, value in after.items()})
-        logger.finalize("success")
 
     def _write(self, content: Mapping[str, Any]) -> Record:
         try:
@@ -200,5 +194,6 @@ def short_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-def _step_of(checkpoint: Path | None) -> int | None:
-    return int(checkpoint.stem.removeprefix("step")) + 1 if checkpoint else None
+def _step_of(checkpoint: Path | None) -> int:
+    """From which step on TensorBoard is to forget what an earlier try has told."""
+    return int(checkpoint.stem.removeprefix("step")) + 1 if checkpoint else 0
