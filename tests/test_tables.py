@@ -152,6 +152,7 @@ def test_other_versions_of_the_protocol_are_never_ranked_together():
 
 MEASURED = """
 import resource, sys, time
+from opd_bench.report import main
 start = time.perf_counter()
 main([sys.argv[1], "--out", sys.argv[2]])
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
