@@ -8,6 +8,7 @@ from rich.console import Console
 
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import SEED, Table, tables
+from opd_bench.reporting.page import page
 from opd_bench.reporting.record import find_records, write_whole
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(terminal(table, console.width))
     out = options.out or folders[0]
     try:
-        written = _save(found, out)
+        written = _save(found, complaints, out)
     except OSError as error:
         parser.exit(1, f"{out} can't be written: {error.strerror or error}; choose another place with --out FOLDER\n")
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
@@ -44,9 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _save(found: list[Table], out: Path) -> list[Path]:
+def _save(found: list[Table], complaints: list[str], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     texts = {"leaderboard.md": markdown(found), "leaderboard.csv": as_csv(found), "runs.csv": runs_csv(found)}
+    texts["report.html"] = page(found, complaints)
     for name, text in texts.items():
         write_whole(out / name, text)
     return [out / name for name in texts]
