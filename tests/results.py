@@ -59,7 +59,7 @@ CONTENT: dict[str, Any] = {
 def content(name: str = "opd", seed: int = 0, solved: float = 0.5, /, **changes: Any) -> dict[str, Any]:
     """What a run would hand over. What is changed in `method`, `protocol` or `training` is changed there alone."""
     found = deepcopy(CONTENT) | {"seed": seed}
-    found["method"]["name"] = name
+    found["method"] |= {"name": name, "title": name.upper()}
     found["evaluation"]["after"] = {"sums": {"sampled": solved, "greedy": solved, "pass@4": 0.9, "truncated": 0.0}}
     for key, value in changes.items():
         inner = key in ("method", "protocol", "training")
