@@ -239,8 +239,8 @@ def test_of_very_many_rows_the_best_are_described(tmp_path):
         for seed in range(5 if number < 3 else 1)
     ]
     read = Read(page(tables(many), []))
-    assert read.tags.count("h4") == 3
-    assert "With 105 rows, only the best 3 ranked ones are described here." in read.text
+    assert read.tags.count("h4") == MOST
+    assert "Of 105 rows the first 100 are described here; the table has them all." in read.text
 
 
 def test_plots_of_the_table_and_of_each_method_are_put_in(tmp_path):

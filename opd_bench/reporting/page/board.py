@@ -113,7 +113,8 @@ def _cell(column: Column, cell: Cell, is_method: bool) -> Markup:
     shown = "" if cell.shown == NONE and not is_method else cell.shown
     kind = "" if column.kind == "number" else column.kind
     classes = f"{kind} {_hidden(column)}".strip()
-    return tag("td", shown, class_=classes or None, data_value=cell.value)
+    value = f"{cell.value:.9g}" if isinstance(cell.value, float) else cell.value
+    return tag("td", shown, class_=classes or None, data_value=value)
 
 
 def _meanings(found: Sequence[Column]) -> Markup:

@@ -65,7 +65,7 @@ def _navigation(tables: Sequence[Table], addresses: Sequence[str]) -> Markup:
 
 
 def _protocol(table: Table, tables: Sequence[Table], address: str, plots: Plots) -> Markup:
-    described = [row for row in table.rows if row.ranked or len(table.rows) <= MOST][:MOST]
+    described = table.rows[:MOST]  # the ranked ones come first
     own = slugs(row.method for row in described)
     sections = {row.method: f"{address}:{slug}" for row, slug in zip(described, own, strict=True)}
     parts = [
@@ -92,7 +92,7 @@ def _pictures(table: Table, tables: Sequence[Table], plots: Plots) -> Markup:
 
 def _methods(table: Table, described: Sequence[Row], sections: dict[str, str], plots: Plots) -> Markup:
     found = columns(table)
-    said = f"With {len(table.rows):,} rows, only the best {len(described)} ranked ones are described here."
+    said = f"Of {len(table.rows):,} rows the first {len(described)} are described here; the table has them all."
     left_out = tag("p", said, class_="quiet") if len(described) < len(table.rows) else NOTHING
     shown = [section(row, sections[row.method], found, plots.curves(table, row)) for row in described]
     return tag("div", tag("h3", "Methods"), left_out, *shown, class_="described")

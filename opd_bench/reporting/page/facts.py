@@ -49,11 +49,12 @@ def complained(complaints: Sequence[str]) -> Markup:
 def _known(table: Table) -> dict[str, str]:
     runs = [run for row in table.rows for run in row.runs]
     protocol, finished = table.protocol, sum(run["status"] == "finished" for run in runs)
+    usual = [run for row in table.rows for run in row.runs if not row.check]
     plans = [plan for run in runs if (plan := within(run, "config.plan"))]
     clips = [within(plan, "clip") for plan in plans]
     known = {
         "tasks": "; ".join(_task(name, task) for name, task in sorted(table.tasks.items())),
-        "student": listed(distinct(runs, "models.student.name") or distinct(runs, "start")),
+        "student": listed(distinct(usual, "models.student.name") or distinct(usual, "start")),
         "teacher": listed(distinct(runs, "models.teacher.name")),
         "training": _training(runs),
         "learning rate": listed(distinct(runs, "config.plan.learning_rate")),
