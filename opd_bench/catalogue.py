@@ -1,18 +1,13 @@
 """Methods by name: conf/method/NAME.yaml says which estimator and which source."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, NamedTuple
 
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from opd_bench.configs import conf_dir, known, listed, names, near
+from opd_bench.configs import known, listed, made, names, near
 from opd_bench.estimators.base import Estimator
 from opd_bench.rollouts.source import Source
-from opd_bench.settings import Settings
-
-__all__ = ["Method", "conf_dir", "load_method", "made", "made_method", "method_names"]
 
 
 class Method(NamedTuple):
@@ -56,15 +51,3 @@ def made_method(config: Mapping[str, Any]) -> Method:
     if not isinstance(source, Source):
         raise TypeError(f"{type(source).__name__} is named as a source and is not a Source")
     return Method(estimator, source)
-
-
-def made(config: Mapping[str, Any]) -> Any:
-    """Whatever `_target_` names, with the fields beside it: all of its fields, and no others."""
-    settings = dict(config)
-    target: type[Settings] = get_class(settings.pop("_target_"))
-    expected = [field.name for field in fields(target)]
-    if wrong := sorted(set(settings) ^ set(expected)):
-        problem = "has no field" if wrong[0] in settings else "needs a value for field"
-        suggestion = near(wrong[0], expected) if wrong[0] in settings else ""
-        raise ValueError(f"{target.__name__} {problem} {wrong[0]!r}{suggestion}; its YAML must list {listed(expected)}")
-    return target(**settings)

@@ -1,7 +1,11 @@
 """Where the configuration is and what it offers, by name."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def conf_dir() -> Path:
@@ -45,3 +49,19 @@ def check_choices(arguments: list[str]) -> None:
         if equals and group in groups() and choices != "null":
             for choice in choices.split(","):
                 known(group, choice)
+
+
+def made(config: Mapping[str, Any]) -> Any:
+    """Whatever `_target_` names, with the fields beside it: all of its fields, and no others."""
+    settings = dict(config)
+    module, _, name = str(settings.pop("_target_")).rpartition(".")
+    try:
+        target = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"_target_ must name a class, got {config['_target_']!r}: {error}") from error
+    expected = [field.name for field in fields(target)]
+    if wrong := sorted(set(settings) ^ set(expected)):
+        problem = "has no field" if wrong[0] in settings else "needs a value for field"
+        suggestion = near(wrong[0], expected) if wrong[0] in settings else ""
+        raise ValueError(f"{name} {problem} {wrong[0]!r}{suggestion}; its YAML must list {listed(expected)}")
+    return target(**settings)

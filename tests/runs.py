@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from opd_bench.configs import conf_dir
+from opd_bench.reporting.files import read_series
+from opd_bench.reporting.record import find_records
 from opd_bench.training.run import Run
 
 SMALL = (
@@ -33,6 +35,12 @@ def composed(name: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
     return config
+
+
+def series_of(run: Run) -> dict[str, list[float | None]]:
+    """What is kept beside a run's record, None where a step has no value."""
+    found = read_series(find_records([run.folder])[0][0])
+    return {name: [None if value != value else value for value in values.tolist()] for name, values in found.items()}
 
 
 def small_run(folder: Path, method: str, *overrides: str) -> Run:

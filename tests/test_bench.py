@@ -14,6 +14,7 @@ import pytest
 from opd_bench import method_names
 from opd_bench.reporting import record as record_module
 from opd_bench.reporting.record import RecordError, find_records, outcome, read_record
+from opd_bench.training.run import Run
 from tests.runs import SMALL, small_run
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +79,9 @@ def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_p
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not find_records([tmp_path / "cut"])[0]
+    (record,), _ = find_records([tmp_path / "cut"])
+    assert (record["status"], record["evaluation"]["after"]) == ("killed", {})
+    assert "the same command goes on" in record["reason"]
     assert output("method=tropd", f"results={tmp_path / 'cut'}", *longer).returncode == 0
     records = [outcome(find_records([tmp_path / name])[0][0]) for name in ("whole", "cut")]
     for record in records:
@@ -99,14 +102,14 @@ def test_a_sweep_runs_several_at_once_skips_what_is_done_and_survives_a_failure(
     assert first.returncode == 0, first.stderr
     records, complaints = find_records([tmp_path])
     assert not complaints
-    assert sorted(record["status"] for record in records) == ["diverged"] * 4 + ["finished"] * 4
+    assert sorted(record["status"] for record in records) == ["finished"] * 4 + ["nan"] * 4
     second = output(*arguments, *SMALL, "plan.learning_rate=0.001,1e30", "plan.clip=null")
     assert second.stdout.count("done before") == 8
     assert {record["id"] for record in find_records([tmp_path])[0]} == {record["id"] for record in records}
 
 
 def test_when_the_disk_is_full_at_the_end_nothing_is_lost(tmp_path, monkeypatch):
-    full, real = [True], os.fsync
+    full, real = [False], os.fsync
 
     def fsync(descriptor):
         """Full where the run is kept, not elsewhere."""
@@ -115,11 +118,18 @@ def test_when_the_disk_is_full_at_the_end_nothing_is_lost(tmp_path, monkeypatch)
         real(descriptor)
 
     monkeypatch.setattr(record_module.os, "fsync", fsync)
-    run = small_run(tmp_path, "opd", "watch.checkpoint_every=0")
+    run, fit = small_run(tmp_path, "opd", "watch.checkpoint_every=0"), Run._fit
+
+    def full_from_now_on(run, parts):
+        fit(run, parts)
+        full[0] = True
+
+    monkeypatch.setattr(Run, "_fit", full_from_now_on)
     with pytest.raises(RecordError, match="No space left on device") as caught:
         run.perform()
-    assert not list(run.folder.glob("record*"))
+    assert read_record(run.folder / "record.json")["status"] == "killed"  # as before the end was known
     spare = Path(str(caught.value).split("safe in ")[1].split(";")[0])
     assert read_record(spare)["status"] == "finished"
     full[0] = False
+    monkeypatch.setattr(Run, "_fit", fit)
     assert outcome(run.perform()) == outcome(read_record(spare))

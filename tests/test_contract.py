@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from opd_bench import exact_moments, load_method
-from opd_bench.catalogue import Method, conf_dir
+from opd_bench.catalogue import Method
+from opd_bench.configs import conf_dir
 from opd_bench.maths.divergences import LOG_ZERO
 from opd_bench.scoring import ScoredBatch, batch_loss
 from opd_bench.tokens import READS, Cost, Origin, TokenBatch, TokenLoss

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "opd_bench"
 STAIRS = (
     {"settings", "configs", "maths", "reporting"},
     {"tokens", "tasks"},
-    {"models", "estimators"},
+    {"models", "estimators", "rescoring"},
     {"rollouts"},
     {"scoring", "catalogue"},
     {"enumeration"},

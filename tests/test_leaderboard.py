@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from opd_bench.report import main
-from opd_bench.reporting.figures import RESAMPLES, estimate, figures, means
+from opd_bench.reporting.figures import figures, means
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import tables
-from tests.test_reporting import content, many, written
+from tests.test_reporting import PROTOCOL, content, many, on_task, written
 
 
 def method(name="opd", seed=0, sampled=0.5, **fields):
@@ -34,19 +34,19 @@ def test_a_narrow_terminal_shows_whole_rows_and_says_what_it_leaves_out(tmp_path
     (table,) = tables(written(tmp_path, *many({"opd": 0.5, "vopd": 0.7})))
     lines = shown(table, 80).splitlines()
     assert any(line.split()[1:2] == ["vopd"] and line.count("]") == 2 for line in lines)
-    assert "AUC %" in shown(table, 80)  # in the caption alone
-    assert not any("sampled" in line and "AUC" in line for line in lines)
-    assert any("sampled" in line and "AUC" in line for line in shown(table, 200).splitlines())
+    assert "reverse KL" in shown(table, 80)  # in the caption alone
+    assert not any("solved" in line and "reverse KL" in line for line in lines)
+    assert any("solved" in line and "reverse KL" in line for line in shown(table, 200).splitlines())
 
 
 # ---------------------------------------------------------------- figures
 
 
-def test_figures_are_all_numbers_by_name_and_no_series(tmp_path):
-    training = {"auc": 0.4, "worst": math.inf, "series": {"loss": [1.0, 2.0]}, "kept": True, "cause": "none", "x": None}
+def test_figures_are_all_numbers_by_name(tmp_path):
+    training = {"auc": 0.4, "worst": math.inf, "list": [1.0, 2.0], "kept": True, "cause": "none", "x": None}
     (record,) = written(tmp_path, content(training=training))
-    names = ("training.auc", "training.worst", "evaluation.before.sampled", "evaluation.after.sampled")
-    names += ("evaluation.after.greedy", "timing.seconds.total")
+    names = ("training.auc", "training.worst", "evaluation.before.mini_gsm.sampled")
+    names += ("evaluation.after.mini_gsm.sampled", "evaluation.after.mini_gsm.greedy", "timing.seconds.total")
     assert figures(record) == dict(zip(names, (0.4, math.inf, 0.2, 0.5, 0.6, 10.0), strict=True))
 
 
@@ -58,14 +58,6 @@ def test_a_mean_is_of_the_runs_that_know_and_hides_no_infinity(tmp_path):
     wild = content(seed=2, training={"gradient_norm": {"median": math.inf}})
     (table,) = tables(written(tmp_path / "more", content(), wild))
     assert "| inf |" in markdown([table])
-
-
-def test_one_seed_has_no_interval_and_the_same_seed_gives_the_same_one():
-    assert estimate([0.5], 0) == (0.5, None, None)
-    assert estimate([], 0) == (None, None, None)
-    values = [random.Random(number).random() for number in range(9)]
-    assert estimate(values, 3) == estimate(values, 3) != estimate(values, 4)
-    assert RESAMPLES >= 10_000
 
 
 # ---------------------------------------------------------------- what is one row, and what is compared
@@ -111,13 +103,14 @@ def test_the_untrained_student_counts_once_per_start_and_the_teacher_once(tmp_pa
         for seed in range(4):  # two starts, so two independent values
             before = {"sampled": 0.1 + 0.1 * (seed % 2), "greedy": 0.3}
             after = {"sampled": 0.5, "greedy": 0.5}
-            evaluation = {"before": before, "after": after, "teacher": {"sampled": 0.9, "greedy": 0.95}}
+            judged = {"before": before, "after": after, "teacher": {"sampled": 0.9, "greedy": 0.95}}
+            evaluation = {when: on_task(figures) for when, figures in judged.items()}
             runs.append(content(name, seed, start=f"standard-{seed % 2}", evaluation=evaluation))
     (table,) = tables(written(tmp_path, *runs))
-    assert table.start == estimate([0.1, 0.2], 0)
+    assert table.start.mean == pytest.approx(0.15)
     text = markdown([table])
-    assert "|  | (student before) |  | 15.0 [10.0, 20.0] | 30.0 |  |" in text
-    assert "|  | (teacher) |  | 90.0 | 95.0 |  |" in text
+    assert "|  | (student before) |  | 15.0 |  |" in text
+    assert "|  | (teacher) |  | 90.0 |  |" in text
     assert text.index("| opd |") < text.index("(student before)") < text.index("(teacher)")
 
 
@@ -129,10 +122,10 @@ def test_what_a_failed_run_measured_is_in_its_line_and_in_no_mean(tmp_path):
 
 
 def test_a_protocol_where_everything_failed_is_still_a_table(tmp_path):
-    nothing = {"before": None, "after": None}
+    nothing = {"before": {}, "after": {}, "teacher": {}}
     failed = content("opd", 0, status="out of memory", reason="8 GiB", evaluation=nothing, training={}, timing={})
     (table,) = tables(written(tmp_path, failed))
-    assert "| — | opd | 0 of 1 | — | — | — | — | — | — | — | — |" in markdown([table])
+    assert f"| — | opd | 0 of 1 {'| — ' * 10}|" in markdown([table])
     assert "opd, seed 0: out of memory, 8 GiB" in shown(table)
     (line,) = csv.DictReader(io.StringIO(runs_csv([table])))
     assert (line["status"], line["reason"]) == ("out of memory", "8 GiB")
@@ -141,17 +134,18 @@ def test_a_protocol_where_everything_failed_is_still_a_table(tmp_path):
 def test_the_sheets_have_everything_in_full_precision(tmp_path):
     third = [content("opd", seed, 1 / 3 + seed) for seed in range(5)] + [content("vopd", 0, 0.1, status="diverged")]
     found = tables(written(tmp_path, *third))
-    opd, vopd = csv.DictReader(io.StringIO(as_csv(found)))
-    assert (opd["rank"], vopd["rank"], vopd["attempted"], vopd["sampled"]) == ("1", "", "1", "")
+    opd, vopd, before = csv.DictReader(io.StringIO(as_csv(found)))
+    assert (opd["band"], vopd["band"], vopd["attempted"], vopd["accuracy"]) == ("1", "", "1", "")
+    assert (before["method"], float(before["accuracy"])) == ("(student before)", 0.2)
     assert float(opd["training.gradient_norm.median"]) == 2.0
     runs = list(csv.DictReader(io.StringIO(runs_csv(found))))
     assert [(run["method"], run["seed"]) for run in runs] == [("opd", str(s)) for s in range(5)] + [("vopd", "0")]
-    assert float(runs[0]["evaluation.after.sampled"]) == 1 / 3
+    assert float(runs[0]["evaluation.after.mini_gsm.sampled"]) == 1 / 3
 
 
 def test_no_output_depends_on_the_order_of_the_records(tmp_path):
-    runs = [*many({"opd": 0.6, "vopd": 0.7}), content("opd", 3, 0.1, status="failed", reason="x"), content("sft")]
-    runs += [content("opd", seed, protocol={"name": "other", "digest": "f"}, start=f"s{seed}") for seed in range(3)]
+    runs = [*many({"opd": 0.6, "vopd": 0.7}), content("opd", 3, 0.1, status="crash", reason="x"), content("sft")]
+    runs += [content("opd", seed, protocol=PROTOCOL | {"name": "other"}, start=f"s{seed}") for seed in range(3)]
     records = written(tmp_path, *runs)
     texts = set()
     for seed in range(5):
@@ -162,20 +156,20 @@ def test_no_output_depends_on_the_order_of_the_records(tmp_path):
 
 
 def test_nothing_in_a_record_is_taken_for_markup(tmp_path):
-    protocol = {"name": "a[red]b :bug:\n|", "digest": "d"}
-    bad = content("m[bold]|\\|<b>", status="failed", reason="<lambda> [link=x]\nlost", protocol=protocol)
+    protocol = PROTOCOL | {"name": "a[red]b :bug:\n|", "digest": "d"}
+    bad = content("m[bold]|\\|<b>", status="crash", reason="<lambda> [link=x]\nlost", protocol=protocol)
     (table,) = tables(written(tmp_path, bad))
     for text, times in (("a[red]b :bug:", 1), ("m[bold]|\\|<b>", 2), ("<lambda> [link=x]", 1)):
         assert shown(table).count(text) == times
     text = markdown([table])
-    assert "## a[red]b :bug: \\| (d)\n" in text
+    assert "## a[red]b :bug: \\| (d, protocol 1.0)\n" in text
     assert "| m[bold]\\|\\\\\\|\\<b> |" in text
-    assert "- m[bold]\\|\\\\\\|\\<b>, seed 0: failed, \\<lambda> [link=x] lost\n" in text
+    assert "- m[bold]\\|\\\\\\|\\<b>, seed 0: crash, \\<lambda> [link=x] lost\n" in text
 
 
 def test_the_row_of_one_finished_run(tmp_path):
     ((row,),) = (table.rows for table in tables(written(tmp_path, content("vopd", 3, 0.7))))
-    assert (row.method, row.finished, row.sampled, row.ranked) == ("vopd", 1, (0.7, None, None), False)
+    assert (row.method, row.finished, row.accuracy, row.ranked) == ("vopd", 1, (0.7, None, None), False)
 
 
 def test_a_damaged_record_is_named_and_the_rest_is_written_where_it_is_said(tmp_path, capsys):
@@ -186,7 +180,7 @@ def test_a_damaged_record_is_named_and_the_rest_is_written_where_it_is_said(tmp_
     assert main([str(tmp_path / "in"), "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert said.err.startswith(f"left out: {damaged}: not a record")
-    names = ["leaderboard.csv", "leaderboard.md", "runs.csv"]
+    names = ["leaderboard.csv", "leaderboard.md", "report.html", "runs.csv"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert all(str(out / name) in said.out for name in names)
     assert "vopd" not in (out / "runs.csv").read_text()
@@ -202,7 +196,7 @@ def test_a_place_that_can_t_be_written_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("module", ["record", "figures", "leaderboard", "formats"])
 def test_reporting_brings_no_training_stack_along(module):
-    heavy = ("torch", "lightning", "transformers", "hydra", "omegaconf", "scipy")
+    heavy = ("torch", "lightning", "transformers", "hydra", "omegaconf", "pandas")
     code = f"import sys, opd_bench.reporting.{module}; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from opd_bench.reporting.record import find_records
 from opd_bench.training import run as run_module
 from opd_bench.training.noise import GradientNoise, adam_proxy, variance_and_signal
-from tests.runs import small_run
+from tests.runs import series_of, small_run
 
 
 class Pieces(pl.Callback):
@@ -126,14 +127,18 @@ def test_the_record_has_what_was_looked_at_and_a_killed_run_forgets_nothing(tmp_
     monkeypatch.setattr(run_module.Run, "_extras", lambda run: [*extras(run), Killer()])
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         small_run(tmp_path / "cut", "opd", *options).perform()
+    (stopped,), _ = find_records([tmp_path / "cut"])
+    assert (stopped["status"], stopped["budget"]["steps"]) == ("killed", 5)
+    assert stopped["reason"] == "stopped from outside after step 5; the same command goes on"
     monkeypatch.undo()
     cut = small_run(tmp_path / "cut", "opd", *options).perform()
     assert cut["training"]["gradient"] == whole["training"]["gradient"]
-    series = whole["training"]["series"]["grad/step_variance"]
+    told = series_of(small_run(tmp_path / "whole", "opd", *options))
+    series = told["grad/step_variance"]
     assert [value is not None for value in series] == [True, False] * 3
     known = [value for value in series if value is not None]
     assert whole["training"]["gradient"]["step_variance"] == pytest.approx(sum(known) / 3)
-    assert whole["training"]["gradient"]["adam_proxy"] == whole["training"]["series"]["grad/adam_proxy"][4]
+    assert whole["training"]["gradient"]["adam_proxy"] == told["grad/adam_proxy"][4]
 
 
 def test_no_look_is_no_figure(tmp_path):

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from opd_bench.report import main
-from opd_bench.reporting.figures import Estimate
 from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.page import page
 from opd_bench.reporting.page.document import MOST
@@ -20,6 +19,7 @@ from opd_bench.reporting.page.markup import Markup, slugs, tag
 from opd_bench.reporting.page.methods import prose
 from opd_bench.reporting.page.values import amount, duration, interval, plain
 from opd_bench.reporting.record import find_records
+from opd_bench.reporting.statistics import Estimate
 from tests.results import FORMULA, content, found, results
 
 EVIL = "<script>window.pwned = 1</script><img src=x onerror=pwned=1>\"'><svg onload=pwned=1>&amp;\ud800"

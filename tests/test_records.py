@@ -4,14 +4,19 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from opd_bench.reporting.record import RecordError, find_records, outcome, read_record, write_record
+from opd_bench.reporting.files import read_series
+from opd_bench.reporting.leaderboard import tables
+from opd_bench.reporting.record import RUN, RecordError, find_records, outcome, read_record, write_record
+from opd_bench.reporting.schemas import from_schema_1
 from tests.test_reporting import content, written
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +126,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path):
         ("1e999", "1e999 is too large"),
         ("-Infinity", "-Infinity is not JSON"),
         ("[" * 200_000, "recursion"),
-        ('{"schema": 1}', "lacks status, reason"),
+        ('{"schema": 2}', "changed after it was written"),
         ("\udcff", "codec can't decode"),
     ],
 )
@@ -136,6 +141,44 @@ def test_the_oddest_files_are_complaints_too(tmp_path, text, message):
         str(tmp_path / "record.json"),
     ]
     assert message in complaints[1]
+
+
+def test_a_record_of_the_first_schema_is_read_as_one_of_this(tmp_path):
+    """A real one, as version 0.1 wrote it."""
+    shutil.copy(ROOT / "tests" / "data" / "record-schema-1.json", tmp_path / "record.json")
+    ((record,), complaints) = find_records([tmp_path])
+    raw = json.loads((tmp_path / "record.json").read_text())
+    assert not complaints
+    assert {*RUN.keys} <= record.keys()
+    assert (record["schema"], record["status"], record["protocol"]["version"]) == (2, "finished", "0.1")
+    assert record["evaluation"]["after"] == {"mini_gsm": raw["evaluation"]["after"]}
+    series = read_series(record)
+    assert series["train/loss"].tolist() == raw["training"]["series"]["train/loss"]
+    known = [value for value in raw["training"]["series"]["eval/greedy"] if value is not None]
+    assert series["eval/greedy"][~np.isnan(series["eval/greedy"])].tolist() == known
+    (table,) = tables([record])
+    assert table.rows[0].accuracy.mean == raw["evaluation"]["after"]["sampled"]
+    (tmp_path / "record.json").write_text(json.dumps(raw | {"seed": 1}))
+    assert "changed after it was written" in find_records([tmp_path])[1][0]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "now"),
+    [
+        ("diverged", "loss is nan at step 3", "nan"),
+        ("diverged", "gradient norm is inf at step 3", "diverged"),
+        ("failed", "OSError: nan", "crash"),
+        ("out of memory", "", "out of memory"),
+    ],
+)
+def test_what_the_first_schema_called_failures_have_their_names_now(status, reason, now):
+    raw = json.loads((ROOT / "tests" / "data" / "record-schema-1.json").read_text())
+    assert from_schema_1(raw | {"status": status, "reason": reason})["status"] == now
+
+
+def test_an_outcome_that_is_none_is_refused(tmp_path):
+    with pytest.raises(RecordError, match=r"status must be one of finished, nan, .*, got 'fine'"):
+        write_record(tmp_path, content(status="fine"))
 
 
 def test_folders_in_one_another_give_each_record_once(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """A run: its gradient, its record, what it survives and what it leaves behind."""
 
-import gzip
 import json
 import math
 import time
@@ -15,7 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opd_bench import load_method, method_names
 from opd_bench.models.load import causal_lm, digest
 from opd_bench.models.network import Network
-from opd_bench.reporting.record import outcome
+from opd_bench.reporting.files import read_responses
+from opd_bench.reporting.record import find_records, outcome
+from opd_bench.reporting.verdicts import figures_of
 from opd_bench.training import run as run_module
 from opd_bench.training.checkpoints import newest
 from opd_bench.training.closing import closing
@@ -23,7 +24,7 @@ from opd_bench.training.evaluation import PassAtK
 from opd_bench.training.plan import Plan
 from opd_bench.training.series import norms
 from tests import dense
-from tests.runs import small_run
+from tests.runs import series_of, small_run
 
 
 class Witness(pl.Callback):
@@ -110,10 +111,11 @@ def test_the_first_rollouts_of_a_seed_are_the_same_for_every_method_and_other_at
 @pytest.mark.parametrize("setting", ["standard", "mismatch"])
 @pytest.mark.parametrize("method", method_names())
 def test_every_method_runs_to_its_end(tmp_path, method, setting):
-    record = small_run(tmp_path, method, f"setting={setting}").perform()
+    run = small_run(tmp_path, method, f"setting={setting}")
+    record = run.perform()
     assert (record["status"], record["reason"]) == ("finished", "")
     assert record["budget"]["steps"] == 6
-    assert all(math.isfinite(value) for value in record["training"]["series"]["train/loss"])
+    assert all(math.isfinite(value) for value in series_of(run)["train/loss"])
 
 
 def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
@@ -131,8 +133,8 @@ def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
 def test_where_student_and_teacher_agree_there_is_nothing_to_learn(tmp_path):
     """Tokens, log-probabilities and positions are aligned: off by one anywhere and r would be large."""
     run = small_run(tmp_path, "tropd", "models.starts=[embedded/teacher]", "plan.steps=1")
-    record = run.perform()
-    series = record["training"]["series"]
+    run.perform()
+    series = series_of(run)
     assert abs(series["train/log_ratio"][0]) < 1e-5
     assert abs(series["train/reverse_kl"][0]) < 1e-5
     assert series["train/overlap"][0] > 0.999
@@ -169,20 +171,21 @@ def test_a_finished_run_is_not_run_again_unless_asked(tmp_path):
 
 
 def test_seeds_start_from_different_students_and_draw_differently(tmp_path):
-    records = [small_run(tmp_path, "opd", f"seed={seed}").perform() for seed in (0, 1, 2)]
+    runs = [small_run(tmp_path, "opd", f"seed={seed}") for seed in (0, 1, 2)]
+    records = [run.perform() for run in runs]
     assert [record["start"] for record in records] == [f"embedded/standard-{n}" for n in (0, 1, 0)]
     assert records[0]["evaluation"]["before"] == records[2]["evaluation"]["before"]
-    series = [record["training"]["series"]["train/loss"] for record in records]
+    series = [series_of(run)["train/loss"] for run in runs]
     assert series[0] != series[2]
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_a_record_that_says_so(tmp_path):
     run = small_run(tmp_path, "opd", "plan.learning_rate=1e30", "plan.clip=null")
     record = run.perform()
-    assert record["status"] == "diverged"
+    assert record["status"] == "nan"
     assert "at step" in record["reason"]
-    assert record["evaluation"]["before"]["sampled"] > 0
-    assert record["evaluation"]["after"] is None
+    assert record["evaluation"]["before"]["mini_gsm"]["sampled"] > 0
+    assert record["evaluation"]["after"] == {}
     assert run.record()["id"] == record["id"]  # trying again would only diverge again
 
 
@@ -194,21 +197,20 @@ def test_a_run_that_fails_is_a_record_with_its_reason_and_can_be_tried_again(tmp
     with_callback(Broken())
     run = small_run(tmp_path, "opd")
     record = run.perform()
-    assert (record["status"], record["reason"]) == ("failed", "RuntimeError: a [broken] callback")
+    assert (record["status"], record["reason"]) == ("crash", "RuntimeError: a [broken] callback")
     assert "Traceback" in (run.folder / "error.txt").read_text()
     assert run.record() is None
 
 
 def test_only_rollouts_that_the_student_wrote_alone_count_as_solved_by_it(tmp_path):
-    series = {name: small_run(tmp_path, name).perform()["training"] for name in ("sft", "gkd", "skd", "opd")}
-    assert series["sft"]["auc"] is None
-    assert "train/accuracy" not in series["sft"]["series"]
-    assert None not in series["opd"]["series"]["train/accuracy"]
-    written = zip(
-        series["gkd"]["series"]["train/accuracy"], series["gkd"]["series"]["train/tokens_student"], strict=True
-    )
+    runs = {name: small_run(tmp_path, name) for name in ("sft", "gkd", "skd", "opd")}
+    assert {name: run.perform() for name, run in runs.items()}["sft"]["training"]["auc"] is None
+    series = {name: series_of(run) for name, run in runs.items()}
+    assert "train/accuracy" not in series["sft"]
+    assert None not in series["opd"]["train/accuracy"]
+    written = zip(series["gkd"]["train/accuracy"], series["gkd"]["train/tokens_student"], strict=True)
     assert all((accuracy is None) == (tokens == 0) for accuracy, tokens in written)
-    assert series["skd"]["series"]["train/tokens_teacher"] != [0.0] * 6
+    assert series["skd"]["train/tokens_teacher"] != [0.0] * 6
 
 
 def test_time_inside_another_phase_is_counted_once(tmp_path):
@@ -228,7 +230,7 @@ def test_a_run_with_nothing_to_score_learns_nothing_and_shows_it(tmp_path, capsy
     """OPD learns from the student's tokens, and these are all of the data."""
     run = small_run(tmp_path, "opd", "method.source._target_=opd_bench.rollouts.sources.Data")
     record = run.perform()
-    assert (record["status"], record["training"]["series"]["train/loss"]) == ("finished", [0.0] * 6)
+    assert (record["status"], series_of(run)["train/loss"]) == ("finished", [0.0] * 6)
     assert record["evaluation"]["after"] == record["evaluation"]["before"]
     assert record["training"]["reverse_kl"] == {"first": "nan", "last": "nan"}
     closing(Console(), run, record, brief=False, done=False)
@@ -244,31 +246,31 @@ def test_several_processes_are_refused_for_now(tmp_path, monkeypatch):
 def test_the_record_holds_what_happened(tmp_path):
     run = small_run(tmp_path, "tropd")
     record = run.perform()
-    training, after = record["training"], record["evaluation"]["after"]
-    assert record["budget"]["steps"] == len(training["series"]["train/loss"]) == 6
+    training, after, series = record["training"], record["evaluation"]["after"]["mini_gsm"], series_of(run)
+    assert record["budget"]["steps"] == len(series["train/loss"]) == 6
     assert record["budget"]["teacher_tokens"] > 0  # the guiding prefixes
     assert record["method"]["settings"] == load_method("tropd").estimator.settings()
-    assert training["auc"] == pytest.approx(sum(training["series"]["train/accuracy"]) / 6)
-    assert [value is not None for value in training["series"]["eval/greedy"]] == [False, False, True] * 2
-    assert [value is not None for value in training["series"]["grad/bias_reverse_kl"]] == [True, False] * 3
-    assert training["gradient_norm"]["max"] == max(training["series"]["grad/norm"])
-    with gzip.open(run.folder / "responses-after.jsonl.gz", "rt") as file:
-        lines = [json.loads(line) for line in file]
+    assert training["auc"] == pytest.approx(sum(series["train/accuracy"]) / 6)
+    assert [value is not None for value in series["eval/greedy"]] == [False, False, True] * 2
+    assert [value is not None for value in series["grad/bias_reverse_kl"]] == [True, False] * 3
+    assert training["gradient_norm"]["max"] == max(series["grad/norm"])
+    lines = read_responses(find_records([run.folder])[0][0])
     assert len({line["id"] for line in lines}) == 16
     sampled = [response["correct"] for line in lines for response in line["responses"][1:]]
     assert after["sampled"] == pytest.approx(sum(sampled) / len(sampled))
     assert after["greedy"] == pytest.approx(sum(line["responses"][0]["correct"] for line in lines) / 16)
+    assert figures_of(lines) == pytest.approx(after)  # without a model, the verdicts come to the same
 
 
 def test_tensorboard_shows_all_four_families(tmp_path):
     run = small_run(tmp_path, "vopd")
-    record = run.perform()
+    run.perform()
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     tags = events.Tags()["scalars"]
     assert {tag.split("/")[0] for tag in tags} == {"train", "eval", "grad", "estimator"}
     assert [event.step for event in events.Scalars("eval/test_sampled")] == [0, 6]
     written = [event.value for event in events.Scalars("grad/norm")]
-    assert written == pytest.approx(record["training"]["series"]["grad/norm"], rel=1e-6)
+    assert written == pytest.approx(series_of(run)["grad/norm"], rel=1e-6)
     assert [event.step for event in events.Scalars("grad/norm")] == [1, 2, 3, 4, 5, 6]
     watched = {"norm", "relative_variance", "step_variance", "noise_scale", "adam_proxy"}
     watched |= {f"{figure}_{kl}_kl" for figure in ("bias", "cosine") for kl in ("reverse", "forward")}

@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from opd_bench.catalogue import Method, load_method, made, method_names
+from opd_bench.catalogue import Method, load_method, method_names
+from opd_bench.configs import made
 from opd_bench.maths.sketch import Sketch
 from opd_bench.models.load import causal_lm, digest, tokenizer
 from opd_bench.models.network import Network, frozen

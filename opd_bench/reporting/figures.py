@@ -1,22 +1,13 @@
-"""The numbers in records, by dotted name, and their means and intervals over runs."""
+"""The numbers in records, by dotted name, and their means over runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from opd_bench.reporting.record import Record
 
-RESAMPLES = 10_000
 SECTIONS = ("budget", "training", "evaluation", "timing")
 WORDS = ("nan", "inf", "-inf")
 """How a record writes what JSON has no number for."""
-
-
-class Estimate(NamedTuple):
-    """A mean over seeds and its 95 % bootstrap interval, which one seed does not have."""
-
-    mean: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 def figures(record: Record) -> dict[str, float]:

@@ -53,13 +53,19 @@ def read_responses(record: Record) -> list[dict[str, Any]]:
     return list(_lines(Path(record["folder"]), record["files"]))
 
 
-def read_anchor_responses(record: Record, anchor: str) -> list[dict[str, Any]]:
-    """All that the untrained student or the teacher of a run wrote: it is kept once, beside all runs of a protocol."""
-    name = record["anchors"].get(anchor, "")
+def read_anchor(record: Record, which: str) -> tuple[Record, list[dict[str, Any]]]:
+    """The record and all responses of a run's untrained student ("before") or "teacher", kept once for a protocol."""
+    name = record["anchors"].get(which, "")
     folder = Path(record["folder"]).parents[1] / "anchors" / name
-    if not name or Path(name).name != name:
-        raise RecordError(f"{record['folder']}: no anchor {anchor!r}")
-    return list(_lines(folder, read_record(folder / ANCHOR.file, ANCHOR)["files"]))
+    if not name or Path(name).name != name:  # a record may come from anyone, and leads nowhere else
+        raise RecordError(f"{record['folder']}: no anchor {which!r}")
+    anchor = read_record(folder / ANCHOR.file, ANCHOR)
+    return anchor, list(_lines(folder, anchor["files"]))
+
+
+def read_anchor_responses(record: Record, which: str) -> list[dict[str, Any]]:
+    """All that the untrained student or the teacher of a run wrote."""
+    return read_anchor(record, which)[1]
 
 
 def _series_of_schema_1(record: Record) -> Series:

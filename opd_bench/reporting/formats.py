@@ -5,9 +5,12 @@ from typing import Any
 
 from rich.table import Table as Shown
 
+from opd_bench.reporting import papers
 from opd_bench.reporting.cells import figure, grid, safe, sheet
-from opd_bench.reporting.figures import Estimate, figures
+from opd_bench.reporting.figures import figures
 from opd_bench.reporting.leaderboard import Row, Table
+from opd_bench.reporting.published import beside_markdown
+from opd_bench.reporting.statistics import Estimate
 
 COLUMNS: tuple[str, ...] = ("band", "method", "seeds", "solved % [95 %]", "to opd [95 %]", "p", "better than opd %")
 COLUMNS += ("normalised IQM [95 %]", "reverse KL", "‖g‖", "rel. variance [95 %]", "bias", "s")
@@ -35,7 +38,10 @@ def terminal(table: Table, width: int) -> Shown:
 
 def markdown(all_tables: Iterable[Table]) -> str:
     """Every table, with its notes."""
-    return "# Leaderboard\n\n" + "\n".join(map(_section, all_tables))
+    found = list(all_tables)
+    compared = [comparison for table in found if (comparison := papers.comparison(table))]
+    beside = "\n" + beside_markdown(compared) if compared else ""
+    return "# Leaderboard\n\n" + "\n".join(map(_section, found)) + beside
 
 
 def as_csv(all_tables: Iterable[Table]) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opd_bench.reporting.figures import RESAMPLES
+from opd_bench.reporting.resampling import RESAMPLES
 
 Array = NDArray[np.float64]
 LEVEL = 0.95

@@ -1,16 +1,18 @@
 """Tables of records: a pure function of the records and a seed. Rows of one table ran under one protocol."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from opd_bench.reporting.figures import Estimate, figures, means
+from opd_bench.reporting.figures import figures, means
 from opd_bench.reporting.protocol import RANKED, REFERENCE
 from opd_bench.reporting.record import Record
 from opd_bench.reporting.resampling import Array
 from opd_bench.reporting.statistics import (
+    Estimate,
     bands,
     holm,
     improvement,
@@ -91,6 +93,7 @@ class Runs(NamedTuple):
     """The finished runs of one row as numbers."""
 
     seeds: list[int]
+    starts: list[str]
     scores: Array  # [runs, tasks]
     normal: Array  # the same, 0 being the untrained student and 1 the teacher
 
@@ -135,8 +138,8 @@ def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, se
         warning=method["warning"],
         check=check,
         runs=records,
-        accuracy=interval(own.scores, seed),
-        middle=interval(own.normal, seed, iqm),
+        accuracy=share(interval(own.scores, seed, strata=own.starts)),
+        middle=interval(own.normal, seed, iqm, own.starts),
         estimates=_estimates(finished, seed),
         means=means(finished),
     )
@@ -156,7 +159,8 @@ def _numbers(records: list[Record], tasks: list[str]) -> Runs:
         r for r in _finished(records) if all("sampled" in r["evaluation"]["after"].get(task, {}) for task in tasks)
     ]
     low, scores, high = (_accuracy(found, when, tasks) for when in ("before", "after", "teacher"))
-    return Runs([record["seed"] for record in found], scores, normalised(scores, low, high))
+    seeds, starts = ([record[key] for record in found] for key in ("seed", "start"))
+    return Runs(seeds, starts, scores, normalised(scores, low, high))
 
 
 def _accuracy(records: list[Record], when: str, tasks: list[str]) -> Array:
@@ -175,7 +179,23 @@ def _common(ours: Runs, theirs: Runs) -> tuple[Array, Array]:
 def _estimates(finished: list[Record], seed: int) -> dict[str, Estimate]:
     known = [figures(record) for record in finished]
     columns = {name: [own[name] for own in known if name in own] for name in WITH_INTERVALS}
-    return {name: interval(np.array(values)[:, None], seed) for name, values in columns.items() if values}
+    found = {name: interval(np.array(values)[:, None], seed) for name, values in columns.items() if values}
+    return {name: value if "cosine" in name else positive(value) for name, value in found.items()}
+
+
+def share(value: Estimate) -> Estimate:
+    """No end of the interval of a share is outside of 0 to 1."""
+    if value.low is None or value.high is None:
+        return value
+    return value._replace(low=max(value.low, 0.0), high=min(value.high, 1.0))
+
+
+def positive(value: Estimate) -> Estimate:
+    """The interval of what can't be negative, as far on the log scale: m e^(±r/m)."""
+    if not value.mean or value.low is None or value.high is None:
+        return value
+    far = (value.high - value.low) / 2 / value.mean
+    return Estimate(value.mean, value.mean * math.exp(-far), value.mean * math.exp(far))
 
 
 def _adjusted(rows: list[Row]) -> list[Row]:

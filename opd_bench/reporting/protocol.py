@@ -1,8 +1,47 @@
-"""The numbers that PROTOCOL.md names; a change of any is a new version of it."""
+"""What two runs must share to be compared, and the numbers that PROTOCOL.md names."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from opd_bench.reporting.record import short_digest
 
 VERSION = "1.0"
-"""Major.Minor. Records of different versions are never ranked together."""
+"""Major.Minor of PROTOCOL.md. Records of different versions are never ranked together."""
 RANKED = 5
 """Finished seeds that a row needs to be ranked."""
 REFERENCE = "opd"
 """The METHOD that differences are taken to."""
+RULESETS = ("fixed", "tuned")
+"""One learning rate for all methods, or one for each, which then counts among its settings."""
+
+
+def protocol_of(config: Mapping[str, Any], task: str, task_version: str, weights: Sequence[str]) -> dict[str, Any]:
+    """By name and digest; `family` is the digest with the learning rate left out."""
+    if config["ruleset"] not in RULESETS:
+        raise ValueError(f"ruleset must be one of {', '.join(RULESETS)}, got {config['ruleset']!r}")
+    is_tuned, plan = config["ruleset"] == "tuned", dict(config["plan"])
+    rate = {"learning_rate": plan.pop("learning_rate")}
+    same = [VERSION, config["ruleset"], task_version, *weights]
+    same += [{key: config[key] for key in ("task", "models", "evaluation")}, plan]
+    family = short_digest(same)
+    return {
+        "name": f"{task}-{config['protocol']}" + ("-tuned" if is_tuned else ""),
+        "version": VERSION,
+        "digest": family if is_tuned else short_digest([*same, rate]),
+        "family": family,
+        "ruleset": config["ruleset"],
+        "tuned": rate if is_tuned else {},
+        "task": task,
+        "task_version": task_version,
+        "setting": config["protocol"],
+        "weights": list(weights),
+    }
+
+
+def folder_of(protocol: Mapping[str, Any], config: Mapping[str, Any]) -> Path:
+    """Where a run is kept: by protocol, by method with all of its settings, by seed."""
+    more = [config["start"]] if config["start"] else []
+    own = [config["method"], *more, *protocol["tuned"].values()]
+    method = f"{config['name']}-{short_digest(own if len(own) > 1 else config['method'])}"
+    return Path(f"{protocol['name']}-{protocol['digest']}") / method / f"seed-{config['seed']}"

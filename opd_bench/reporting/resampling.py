@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opd_bench.reporting.figures import RESAMPLES
-
 Array = NDArray[np.float64]
+RESAMPLES = 10_000
 
 
 class Resamples(NamedTuple):
@@ -36,8 +35,9 @@ def resamples(sizes: tuple[int, ...], seed: int) -> Resamples:
 
 def in_order(scores: Array, strata: Sequence[Hashable] | None) -> tuple[Array, tuple[int, ...]]:
     """The rows stratum by stratum, whatever order they came in, and the strata's sizes: no result depends on order."""
+    labels = [None] * len(scores) if strata is None else strata
     groups: dict[Hashable, list[list[float]]] = {}
-    for row, stratum in zip(scores.tolist(), strata or [None] * len(scores), strict=True):
+    for row, stratum in zip(scores.tolist(), labels, strict=True):
         groups.setdefault(stratum, []).append(row)
     ordered = sorted(sorted(group) for group in groups.values())
     return np.array(list(chain(*ordered))), tuple(map(len, ordered))

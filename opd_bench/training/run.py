@@ -16,12 +16,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from opd_bench.catalogue import Method, made, made_method
+from opd_bench.catalogue import Method, made_method
+from opd_bench.configs import made
 from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
 from opd_bench.models.network import Network, frozen
 from opd_bench.reporting.files import SERIES, digests, packed_series
-from opd_bench.reporting.protocol import VERSION
-from opd_bench.reporting.record import RUN, Record, RecordError, read_record, short_digest, write_record, write_whole
+from opd_bench.reporting.protocol import folder_of, protocol_of
+from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_record, write_whole
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
 from opd_bench.training.anchors import Anchors
@@ -42,8 +43,6 @@ FINAL = ("finished", "nan", "diverged")
 """Outcomes that another try would only repeat."""
 UNTOLD = "killed", "still running, or killed without a chance to say so; the same command goes on"
 """Until the end is known."""
-RULESETS = ("fixed", "tuned")
-"""One learning rate for all methods, or one for each, which then counts among its settings."""
 
 
 @dataclass(eq=False)
@@ -64,14 +63,9 @@ class Run:
         self.seed: int = config["seed"]
         starts = config["models"]["starts"]
         self.start: str = config["start"] or starts[self.seed % len(starts)]
-        self.protocol = protocol_of(config, self.task)
-        own = [config["method"], *([config["start"]] if config["start"] else []), *self.protocol["tuned"].values()]
-        self.folder = (
-            Path(config["results"])
-            / f"{self.protocol['name']}-{self.protocol['digest']}"
-            / f"{config['name']}-{short_digest(own if len(own) > 1 else config['method'])}"
-            / f"seed-{self.seed}"
-        )
+        weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
+        self.protocol = protocol_of(config, self.task.name, self.task.version, weights)
+        self.folder = Path(config["results"]) / folder_of(self.protocol, config)
 
     def record(self) -> Record | None:
         """What an earlier try left for good."""
@@ -101,7 +95,7 @@ class Run:
         except (KeyboardInterrupt, SystemExit):  # Lightning makes these of SIGINT and SIGTERM
             reason = f"stopped from outside after step {len(parts.series.rows)}; the same command goes on"
             self._write(parts, summary(self, parts, "killed", reason, time.time() - started))
-            raise
+            raise SystemExit(f"{self.config['name']}, seed {self.seed}: {reason}") from None
         content = summary(self, parts, status, reason, time.time() - started)
         self._log_outcome(parts, content)
         return self._write(parts, content)
@@ -209,31 +203,6 @@ class Parts:
     def callbacks(self) -> list[pl.Callback]:
         """In the order in which they see a step."""
         return [self.moments, self.noise, self.judge, self.series]
-
-
-def protocol_of(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """What two runs must share to be compared, as a name and a digest; `family` leaves the learning rate out."""
-    models, plan = config["models"], dict(config["plan"])
-    if config["ruleset"] not in RULESETS:
-        raise ValueError(f"ruleset must be one of {', '.join(RULESETS)}, got {config['ruleset']!r}")
-    is_tuned = config["ruleset"] == "tuned"
-    weights = [fingerprint(name) for name in (models["teacher"], *models["starts"])]
-    same = [VERSION, config["ruleset"], task.version, *weights]
-    same += [{key: config[key] for key in ("task", "models", "evaluation")}]
-    rate = {"learning_rate": plan.pop("learning_rate")}
-    family = short_digest([*same, plan])
-    return {
-        "name": f"{task.name}-{config['protocol']}" + ("-tuned" if is_tuned else ""),
-        "version": VERSION,
-        "digest": family if is_tuned else short_digest([*same, plan, rate]),
-        "family": family,
-        "ruleset": config["ruleset"],
-        "tuned": rate if is_tuned else {},
-        "task": task.name,
-        "task_version": task.version,
-        "setting": config["protocol"],
-        "weights": weights,
-    }
 
 
 def _anchor(name: str, weights: str) -> str:

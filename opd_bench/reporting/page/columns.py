@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from opd_bench.reporting.figures import Estimate
 from opd_bench.reporting.leaderboard import WITH_INTERVALS, Row, Table
 from opd_bench.reporting.page.markup import joined, tag
 from opd_bench.reporting.page.scale import Scale, scale
 from opd_bench.reporting.page.values import NONE, amount, distinct, duration, interval, percent, plain
 from opd_bench.reporting.protocol import REFERENCE
+from opd_bench.reporting.statistics import Estimate
 
 Group = Literal["first", "results", "gradients", "health", "cost", "provenance"]
 GROUPS: dict[Group, str] = {

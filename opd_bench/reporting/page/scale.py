@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from opd_bench.reporting.figures import Estimate
 from opd_bench.reporting.leaderboard import Table
 from opd_bench.reporting.page.markup import Markup, tag
+from opd_bench.reporting.statistics import Estimate
 
 STEP = 10
 """The scale begins and ends at one of so many parts of 1."""

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from opd_bench.reporting.cells import figure
-from opd_bench.reporting.figures import Estimate
 from opd_bench.reporting.page.markup import Markup, tag
+from opd_bench.reporting.statistics import Estimate
 
 NONE = "—"
 UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
