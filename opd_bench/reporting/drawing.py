@@ -3,10 +3,11 @@
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -68,37 +69,40 @@ def kind(row: Row) -> Kind:
     return WRONG if row.warning else OTHER if row.rollouts == OWN else COMMON
 
 
-def styled() -> AbstractContextManager[None]:
+def styled(more: Mapping[str, Any] = MappingProxyType({})) -> AbstractContextManager[None]:
     """The same look whatever the user's own settings are, which it leaves as they were."""
-    return matplotlib.style.context(["default", STYLE])
+    return matplotlib.style.context(["default", STYLE, dict(more)])
 
 
-def blank(title: str, size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side and a title."""
+def blank(title: str, size: tuple[float, float], panels: int = 1, stacked: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side, or one below another, and a title."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)  # measures text
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    rows, columns = (panels, 1) if stacked else (1, panels)
+    axes = figure.subplots(rows, columns, squeeze=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return figure, list(axes)
+    return figure, list(axes.flat)
 
 
 def fix(figure: Figure, notes: Iterable[str]) -> None:
     """Notes below, as wide as the figure; then nothing moves any more, so that labels can be placed."""
-    wide = int(16 * figure.get_figwidth())
-    lines = [line for note in notes for line in textwrap.wrap(note, wide)]
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.supxlabel("\n".join(wrapped(notes, figure.get_figwidth())), x=0.01, ha="left", fontsize=8, color="0.3")
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # and no other is to run when it is drawn
 
 
-def log_axis(axes: Axes, which: Which, values: Iterable[float]) -> Limits:
+def wrapped(notes: Iterable[str], width: float) -> list[str]:
+    """Their lines in a figure so many inches wide."""
+    return [line for note in notes for line in textwrap.wrap(note, int(16 * width))]
+
+
+def log_axis(axes: Axes, which: Which, values: Iterable[float], margin: float = MARGIN) -> Limits:
     """A logarithmic axis around the positive ones of the values, with plain numbers."""
     known = [value for value in values if 0 < value < math.inf] or [1.0]
-    limits = min(known) / MARGIN, max(known) * MARGIN
+    limits = min(known) / margin, max(known) * margin
     axes.set(**{f"{which}scale": "log", f"{which}lim": limits})
     axis = _axis(axes, which)
-    wide = limits[1] / limits[0] > 1e3
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
+    axis.set_major_locator(LogLocator(subs=_marked(limits[1] / limits[0]), numticks=12))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     return limits
@@ -116,6 +120,15 @@ def bias_axis(axes: Axes, which: Which, values: Iterable[float]) -> Limits:
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     return limits
+
+
+def share_axis(axes: Axes, which: Which, values: Iterable[float]) -> Limits:
+    """Per cent, no wider than the values need."""
+    known = [value for value in values if math.isfinite(value)] or [0.0, 100.0]
+    low, high = (min(max(end(known), 0.0), 100.0) for end in (min, max))
+    pad = max(0.06 * (high - low), 1.0)
+    axes.set(**{f"{which}lim": (low - pad, high + pad)})
+    return low - pad, high + pad
 
 
 def spans(intervals: Sequence[Interval], limits: Limits) -> NDArray[np.float64]:
@@ -146,6 +159,11 @@ def write(figure: Figure, folder: Path, name: str) -> list[Path]:
             figure.savefig(content, format=form, metadata={"Date": None} if form == "svg" else {})
             write_whole(path, content.getvalue())
     return paths
+
+
+def _marked(span: float) -> Sequence[float]:
+    """What is marked of each decade."""
+    return (1.0,) if span > 1e3 else (1.0, 2.0, 5.0) if span > 5 else np.arange(1.0, 10.0).tolist()
 
 
 def _axis(axes: Axes, which: Which) -> Axis:

@@ -1,0 +1,53 @@
+"""The plots of a leaderboard, as SVG within a page and as files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from opd_bench.reporting.curves import NORM, SOLVED, over_training
+from opd_bench.reporting.details import of_row
+from opd_bench.reporting.drawing import write
+from opd_bench.reporting.forest import differences
+from opd_bench.reporting.leaderboard import Row, Table
+from opd_bench.reporting.looks import looks
+from opd_bench.reporting.rates import rate_sensitivity
+from opd_bench.reporting.record import short_digest
+from opd_bench.reporting.scatter import against_bias, cost_against_accuracy, variance_against_accuracy
+from opd_bench.reporting.themed import Words, inline
+from opd_bench.reporting.words import Drawing, Picture, by_gid
+
+__all__ = ["Picture", "curves", "drawings", "pictures", "write_pictures"]
+
+
+def pictures(table: Table, tables: Sequence[Table]) -> list[Picture]:
+    """All plots that there is something to show in."""
+    return [_picture(table, drawing) for drawing in drawings(table, tables)]
+
+
+def curves(table: Table, row: Row) -> list[Picture]:
+    """Accuracy and gradient norm of one method over training, over all others in grey."""
+    return [picture for panel in (SOLVED, NORM) if (picture := of_row(table, row, panel))]
+
+
+def write_pictures(table: Table, tables: Sequence[Table], folder: Path) -> list[Path]:
+    """Each as PNG and as SVG, on white."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for drawing in drawings(table, tables) for path in write(drawing.figure, folder, drawing.name)]
+
+
+def drawings(table: Table, tables: Sequence[Table]) -> Iterator[Drawing]:
+    """One after the other, so that only one is in memory."""
+    makers: tuple[Callable[[], Drawing | None], ...] = (
+        lambda: over_training(table, SOLVED),
+        lambda: differences(table),
+        lambda: against_bias(table),
+        lambda: variance_against_accuracy(table),
+        lambda: over_training(table, NORM),
+        lambda: rate_sensitivity(table, tables),
+        lambda: cost_against_accuracy(table),
+    )
+    yield from (drawing for maker in makers if (drawing := maker()))
+
+
+def _picture(table: Table, drawing: Drawing) -> Picture:
+    words = Words(f"{drawing.name}-{short_digest(table.title)}", drawing.title, drawing.alt)
+    return Picture(drawing.name, drawing.title, drawing.alt, inline(drawing.figure, words, by_gid(looks(table))))
