@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from opd_bench.reporting import papers, published
+from opd_bench.reporting import papers, plots, published
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import SEED, Table, tables
@@ -98,7 +98,7 @@ def _records(folders: list[Path]) -> tuple[list[Record], list[str]]:
 def _save(found: list[Table], complaints: list[str], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     texts = {"leaderboard.md": markdown(found), "leaderboard.csv": as_csv(found), "runs.csv": runs_csv(found)}
-    texts["report.html"] = page(found, complaints)
+    texts["report.html"] = page(found, complaints, plots)
     for name, text in texts.items():
         write_whole(out / name, text)
     return [out / name for name in texts]
