@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from opd_bench.reporting import papers, published
+from opd_bench.reporting import papers, plots, published
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import SEED, Table, tables
+from opd_bench.reporting.page import page
 from opd_bench.reporting.record import Record, RecordError, find_records, write_whole
 
 COMMANDS = ("leaderboard", "rescore", "published")
@@ -35,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def leaderboard(options: argparse.Namespace) -> int:
     """Print the tables and write them beside the records."""
-    records = _records(options.folders)
+    records, complaints = _records(options.folders)
     found = tables(records, options.seed)
     console = Console()
     for table in found:
         console.print(terminal(table, console.width))
         if comparison := papers.comparison(table):
             console.print(*published.beside_terminal(comparison, console.width))
-    written = _save(found, options.out or options.folders[0])
+    written = _save(found, complaints, options.out or options.folders[0])
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
@@ -52,7 +53,7 @@ def rescore(options: argparse.Namespace) -> int:
     from opd_bench.rescoring import rescored, standing, write  # what tasks need, the leaderboard must not
 
     console, lines, failed = Console(), [], 0
-    records = standing(_records(options.folders))
+    records = standing(_records(options.folders)[0])
     for record in track(records, "Judging", console=Console(stderr=True), transient=True):
         own = [record["method"]["name"], str(record["seed"]), record["protocol"]["name"]]
         try:
@@ -83,20 +84,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _records(folders: list[Path]) -> list[Record]:
-    """All of them; what can't be read is named, and nothing at all is an error."""
+def _records(folders: list[Path]) -> tuple[list[Record], list[str]]:
+    """All of them, and what can't be read, which is named; nothing at all is an error."""
     folders[:] = folders or [Path("results")]
     records, complaints = find_records(folders)
     for complaint in complaints:
         print(f"left out: {complaint}", file=sys.stderr)
     if not records:
         raise RecordError(f"no records in {', '.join(map(str, folders))}; make bench METHOD=tropd makes one")
-    return records
+    return records, complaints
 
 
-def _save(found: list[Table], out: Path) -> list[Path]:
+def _save(found: list[Table], complaints: list[str], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     texts = {"leaderboard.md": markdown(found), "leaderboard.csv": as_csv(found), "runs.csv": runs_csv(found)}
+    texts["report.html"] = page(found, complaints, plots)
     for name, text in texts.items():
         write_whole(out / name, text)
     return [out / name for name in texts]

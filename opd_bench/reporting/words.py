@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from opd_bench.reporting.cells import figure as three_digits
 from opd_bench.reporting.drawing import BARS, STYLE, wrapped
-from opd_bench.reporting.figures import Estimate
 from opd_bench.reporting.leaderboard import Row, Table
 from opd_bench.reporting.looks import Look, named, plain
 from opd_bench.reporting.probe_rows import Interval
+from opd_bench.reporting.statistics import Estimate
 
 WIDE = 5.4
 """Width of a plot in inches: on a telephone its letters are still to be read."""
