@@ -1,5 +1,6 @@
 """The table of one protocol, with what sorts and filters it."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from opd_bench.reporting.leaderboard import Row, Table
@@ -113,8 +114,14 @@ def _cell(column: Column, cell: Cell, is_method: bool) -> Markup:
     shown = "" if cell.shown == NONE and not is_method else cell.shown
     kind = "" if column.kind == "number" else column.kind
     classes = f"{kind} {_hidden(column)}".strip()
-    value = f"{cell.value:.9g}" if isinstance(cell.value, float) else cell.value
-    return tag("td", shown, class_=classes or None, data_value=value)
+    return tag("td", shown, class_=classes or None, data_value=_sortable(cell.value))
+
+
+def _sortable(value: float | str | None) -> float | str | None:
+    """As the script reads it; what is no number is missing."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value).replace("inf", "Infinity")
+    return f"{value:.9g}" if isinstance(value, float) else value
 
 
 def _meanings(found: Sequence[Column]) -> Markup:

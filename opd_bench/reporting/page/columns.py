@@ -75,17 +75,17 @@ def _results(table: Table) -> Iterator[Column]:
 
 def _of_task(table: Table, task: str) -> Iterator[Column]:
     """Its accuracies. With one task, the mean over tasks is its own, which is there already."""
-    after = f"evaluation.after.{task}."
+    of, after = f"{task} " if len(table.tasks) > 1 else "", f"evaluation.after.{task}."
     known = sorted({name for row in (*table.rows, *table.anchors) for name in row.means if name.startswith(after)})
     samples = table.tasks[task].get("samples", "k")
     if len(table.tasks) > 1:
         average = "Mean share of right ones among the samples of a problem."
-        yield _percent("results", f"{task} avg@{samples} %", average, f"{after}sampled", DOWN)
+        yield _percent("results", f"{of}avg@{samples} %", average, f"{after}sampled", DOWN)
     for name in known:
         if (kind := name.removeprefix(after)).startswith("pass@"):
             meaning = "Share of problems of which at least one of so many samples is right."
-            yield _percent("results", f"{task} {kind} %", meaning, name, DOWN)
-    yield _percent("results", f"{task} greedy %", "Share of greedy answers that are right.", f"{after}greedy", DOWN)
+            yield _percent("results", f"{of}{kind} %", meaning, name, DOWN)
+    yield _percent("results", f"{of}greedy %", "Share of greedy answers that are right.", f"{after}greedy", DOWN)
 
 
 def _gradients() -> Iterator[Column]:

@@ -11,7 +11,7 @@ from opd_bench.reporting.record import Record
 
 GIST = ("tasks", "training", "learning rate")
 SENTENCES = ("tasks", "training", "ruleset")
-TELLING = (*GIST, "gradient clipped at", "student", "ruleset")
+TELLING = ("learning rate", "training", "ruleset", "student", "gradient clipped at", "tasks")
 RULESETS = {"fixed": "fixed: one learning rate for all", "tuned": "tuned: each method at its own best learning rate"}
 FOLDERS = re.compile(r"[^\n:']*/((?:[^/\n:']+/){3}[^/\n:']+)")
 """A path of more than four parts, of which the last four say which run it is."""
@@ -29,10 +29,23 @@ def gist(table: Table) -> str:
 
 
 def apart(tables: Sequence[Table]) -> list[str]:
-    """What tells each table from the others."""
+    """What tells each table from others of its name."""
     known = [_known(table) for table in tables]
-    names = [name for name in TELLING if len({own.get(name) for own in known}) > 1]
-    return [" · ".join([*_said(own, names), f"protocol {own['protocol']}"]) for own in known]
+    names = [table.protocol["name"] for table in tables]
+    groups = {name: [own for own, other in zip(known, names, strict=True) if other == name] for name in names}
+    return [
+        " · ".join([*_said(own, _telling(groups[name])), f"protocol {own['protocol']}"])
+        for own, name in zip(known, names, strict=True)
+    ]
+
+
+def _telling(known: Sequence[Mapping[str, str]]) -> list[str]:
+    """As few facts as tell them apart, as far as facts can."""
+    found: list[str] = []
+    for name in TELLING:
+        with_it = {tuple(own.get(one) for one in (*found, name)) for own in known}
+        found += [name] if len(with_it) > len({tuple(own.get(one) for one in found) for own in known}) else []
+    return found
 
 
 def notes(table: Table) -> Markup:

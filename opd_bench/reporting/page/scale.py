@@ -25,7 +25,7 @@ class Scale(NamedTuple):
             return Markup()
         low, high = (value.mean if end is None else end for end in value[1:])
         guides = [self._line(mark, mark, "guide") for mark in self.marks]
-        dot = tag("circle", cx=self._at(value.mean), cy="50%", r=4)
+        dot = tag("circle", cx=self._at(value.mean), cy="50%", r=3.5)
         reach = [self._line(low, high, "reach")] if low < high else []
         parts = [*guides, *reach, dot]
         return tag("svg", *parts, class_=f"drawing {kind}", aria_hidden="true", focusable="false")
