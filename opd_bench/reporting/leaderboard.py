@@ -145,9 +145,9 @@ def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, se
     )
     if reference is None or method["name"] == REFERENCE or check:
         return row
-    ours, theirs = _common(own, reference)
+    ours, theirs, starts = _common(own, reference)
     return row._replace(
-        difference=paired(ours, theirs, seed),
+        difference=paired(ours, theirs, seed, starts),
         p=sign_flip((ours - theirs).mean(-1), seed),
         better=improvement(own.scores, reference.scores),
     )
@@ -169,11 +169,11 @@ def _accuracy(records: list[Record], when: str, tasks: list[str]) -> Array:
     return np.array(values, dtype=float).reshape(len(records), len(tasks))
 
 
-def _common(ours: Runs, theirs: Runs) -> tuple[Array, Array]:
-    """The rows of the seeds that both have, in one order."""
+def _common(ours: Runs, theirs: Runs) -> tuple[Array, Array, list[str]]:
+    """The rows of the seeds that both have, in one order, and the students that they began from."""
     seeds = sorted({*ours.seeds} & {*theirs.seeds})
     one, other = (runs.scores[[runs.seeds.index(number) for number in seeds]] for runs in (ours, theirs))
-    return one, other
+    return one, other, [ours.starts[ours.seeds.index(number)] for number in seeds]
 
 
 def _estimates(finished: list[Record], seed: int) -> dict[str, Estimate]:
@@ -207,7 +207,8 @@ def _adjusted(rows: list[Row]) -> list[Row]:
 def _banded(rows: list[Row], numbers: Mapping[str, Runs], seed: int) -> list[Row]:
     ranked = [row.method for row in rows if row.ranked]
     scores = {name: dict(zip(numbers[name].seeds, numbers[name].scores, strict=True)) for name in ranked}
-    found = bands({name: own for name, own in scores.items() if own}, seed)
+    starts = {number: start for name in ranked for number, start in zip(*numbers[name][:2], strict=True)}
+    found = bands({name: own for name, own in scores.items() if own}, seed, starts)
     return [row._replace(band=found.get(row.method)) for row in rows]
 
 

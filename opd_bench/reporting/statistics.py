@@ -172,29 +172,33 @@ def improvement(ours: Array, theirs: Array) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def bands(scores: Mapping[str, Mapping[int, Array]], seed: int) -> dict[str, int]:
+def bands(
+    scores: Mapping[str, Mapping[int, Array]], seed: int, strata: Mapping[int, Hashable] | None = None
+) -> dict[str, int]:
     """Methods that can't be told apart share a band; in the order of their means, then names. The best has band 1.
 
-    Every method has the scores [tasks] of at least one run, by seed. It opens the next band when its paired interval to
-    the best of the band lies below 0, on the seeds that both have; fewer than two can't tell them apart. Nothing
-    corrects for the best being the luckiest: of two equal methods with five seeds 3 % come below band 1, of ten 20 %,
-    and of thirty 40 %. A band is a reading aid and no test.
+    Every method has the scores [tasks] of at least one run, by seed; strata are by seed too. It opens the next band
+    when its paired interval to the best of the band lies below 0, on the seeds that both have; fewer than two can't
+    tell them apart. Nothing corrects for the best being the luckiest: of two equal methods with five seeds 5 % come
+    below band 1, of ten 20 %, and of thirty 40 %. A band is a reading aid and no test.
     """
     found: dict[str, int] = {}
     best = ""
     for name in sorted(scores, key=lambda name: (-_mean(scores[name]), name)):
-        opens = not found or _worse(scores[name], scores[best], seed)
+        opens = not found or _worse(scores[name], scores[best], seed, strata)
         found[name] = max(found.values(), default=0) + opens
         best = name if opens else best
     return found
 
 
-def _worse(ours: Mapping[int, Array], theirs: Mapping[int, Array], seed: int) -> bool:
-    common = list(ours.keys() & theirs.keys())
+def _worse(
+    ours: Mapping[int, Array], theirs: Mapping[int, Array], seed: int, strata: Mapping[int, Hashable] | None
+) -> bool:
+    common = sorted(ours.keys() & theirs.keys())
     if not common:
         return False
     one, other = (np.array([runs[number] for number in common]) for runs in (ours, theirs))
-    found = paired(one, other, seed)
+    found = paired(one, other, seed, None if strata is None else [strata[number] for number in common])
     return found.high is not None and found.high < 0
 
 

@@ -86,7 +86,11 @@ def _over_reference(table: Table, best: Row) -> str:
 def _seeds(ranked: Sequence[Row]) -> str:
     fewest = min(row.finished for row in ranked)
     least = 2.0 ** (1 - fewest)
-    limit = f", and with {fewest} no p is below {least:.3g}" if least > 0.01 else ""
+    limit = (
+        f"; with {fewest} no p is below {least:.3g} even before it is adjusted for the number of methods"
+        if least > 0.01
+        else ""
+    )
     return f"Brackets are 95 % intervals over seeds; every ranked row has at least {fewest}{limit}."
 
 
