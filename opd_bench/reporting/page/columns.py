@@ -182,7 +182,7 @@ def _solved(row: Row, on: Scale) -> Cell:
     if row.accuracy.mean is None:
         return Cell()
     kind = "anchor" if not row.runs else "ranked" if row.ranked else "wrong" if row.warning else "unranked"
-    return Cell(joined([interval(row.accuracy), on.drawn(row.accuracy, kind)], " "), row.accuracy.mean)
+    return Cell(tag("div", interval(row.accuracy), on.drawn(row.accuracy, kind), class_="solved"), row.accuracy.mean)
 
 
 def _difference(row: Row) -> Cell:
