@@ -27,6 +27,8 @@ $(READY): pyproject.toml constraints.txt
 CHOICES = $(if $(TASK),task=$(TASK)) $(if $(SETTING),setting=$(SETTING)) $(if $(SEED),seed=$(SEED)) \
           $(if $(TRAINER),trainer=$(TRAINER))
 
+BOARD = $(or $(FOLDER),results/runs)
+
 bench: $(READY) ## one run on the embedded benchmark: METHOD=tropd [TASK= SETTING= SEED= TRAINER= ARGS=]
 	@test -n "$(METHOD)" || { echo "which METHOD? For example METHOD=tropd; there are:" \
 	  $(sort $(basename $(notdir $(wildcard conf/method/*.yaml)))); exit 2; }
@@ -43,8 +45,10 @@ sweep: $(READY) ## methods × seeds, several at once: EXPERIMENT=compare [ARGS="
 leaderboard: $(READY) ## the table of all records in results/ [ARGS=FOLDER]
 	@$(PY) -m opd_bench.report $(ARGS)
 
-board: $(READY) ## TensorBoard on all runs
-	@$(PY) -m tensorboard.main --logdir results/runs $(ARGS)
+board: $(READY) ## TensorBoard on all runs, or on those below a folder: [FOLDER=results/runs ARGS="--port 6007"]
+	@test -d "$(BOARD)" || { echo "no runs in $(BOARD) yet: make bench METHOD=tropd makes one"; exit 2; }
+	@echo "Open the address below: HPARAMS compares runs, CUSTOM SCALARS has all of them in each chart. Ctrl-C ends it."
+	@$(PY) -m tensorboard.main --logdir "$(BOARD)" $(ARGS)
 
 embedded-models: $(READY) ## train the shipped teacher and students anew (about an hour)
 	@$(PY) -m opd_bench.models.recipe $(ARGS)

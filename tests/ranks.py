@@ -21,7 +21,7 @@ from opd_bench.rollouts.source import Policies
 from opd_bench.rollouts.sources import Student
 from opd_bench.scoring import learnable
 from opd_bench.tokens import Origin, PromptBatch, Rollout
-from opd_bench.training.health import DivergedError
+from opd_bench.training.health import StoppedError
 from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
 from opd_bench.training.noise import GradientNoise
@@ -107,7 +107,7 @@ def poisoned(fit: Fit, strategy: str, devices: int) -> str:
     """What a fit says that meets a gradient that is not a number."""
     run = small_run(fit.folder, fit.method, *fit.overrides)
     module = run._parts().module
-    with pytest.raises(DivergedError) as error:
+    with pytest.raises(StoppedError) as error:
         trainer_of(run, strategy, devices, [Poison()]).fit(module)
     assert all(p.isfinite().all() for p in whole(module).values())
     return str(error.value)

@@ -64,3 +64,5 @@ class Watch(Settings):
     divergence: Positive  # reverse KL in nats a token above which a run ends
     time_limit: Positive | None  # seconds of training after which a run ends
     weights_every: NoneOrMore  # steps between students kept for a probe, the first before step 1; 0: none
+    histograms_every: NoneOrMore  # steps between histograms over tokens in TensorBoard, from the first on; 0: never
+    samples_shown: NoneOrMore  # problems whose responses before and after are texts in TensorBoard; 0: none

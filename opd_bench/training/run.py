@@ -26,6 +26,7 @@ from opd_bench.reporting.record import RUN, Record, RecordError, read_record, wr
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
 from opd_bench.training.anchors import Anchors
+from opd_bench.training.board import Board, log_outcome
 from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
@@ -97,8 +98,9 @@ class Run:
             self._write(parts, summary(self, parts, "killed", reason, time.time() - started))
             raise SystemExit(f"{self.config['name']}, seed {self.seed}: {reason}") from None
         content = summary(self, parts, status, reason, time.time() - started)
-        self._log_outcome(parts, content)
-        return self._write(parts, content)
+        record = self._write(parts, content)
+        log_outcome(record | {"folder": str(self.folder)}, self.watch.samples_shown)
+        return record
 
     # ---------------------------------------------------------------- steps of that
 
@@ -142,7 +144,7 @@ class Run:
         trainer = pl.Trainer(
             **{key: self.config["trainer"][key] for key in ("accelerator", "devices", "precision")},
             max_steps=self.plan.steps,
-            callbacks=[*parts.callbacks, *self._extras()],
+            callbacks=[*parts.callbacks, Board(self.watch.histograms_every), *self._extras()],
             logger=TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=_step_of(checkpoint)),
             plugins=[WholeCheckpointIO()],
             default_root_dir=self.folder,
@@ -164,15 +166,6 @@ class Run:
         bars.append(Limits(self.watch.divergence, self.watch.time_limit))
         every = self.watch.checkpoint_every
         return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
-
-    def _log_outcome(self, parts: "Parts", content: Mapping[str, Any]) -> None:
-        """The final figures beside the settings, for TensorBoard's own table."""
-        logger = TensorBoardLogger(self.folder, name=None, version="tensorboard")
-        after = content["evaluation"]["after"].get(self.task.name, {})
-        settings = {"method": self.config["name"], "seed": self.seed, "protocol": self.protocol["name"]}
-        final = {f"eval/final_{name}": value for name, value in after.items() if not isinstance(value, str)}
-        logger.log_hyperparams(settings, final)
-        logger.finalize("success")
 
     def _write(self, parts: "Parts", content: Mapping[str, Any]) -> Record:
         """The files first, so that a record never names what is not there."""
@@ -221,5 +214,6 @@ def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:
     return {"name": name, "digest": digest(model), "sampling_settings_ignored": ignored_settings(model)}
 
 
-def _step_of(checkpoint: Path | None) -> int | None:
-    return int(checkpoint.stem.removeprefix("step")) + 1 if checkpoint else None
+def _step_of(checkpoint: Path | None) -> int:
+    """From which step on TensorBoard is to forget what an earlier try has told."""
+    return int(checkpoint.stem.removeprefix("step")) + 1 if checkpoint else 0
