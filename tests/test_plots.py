@@ -16,7 +16,9 @@ from matplotlib.text import Text
 
 from opd_bench.reporting import readings
 from opd_bench.reporting.curves import NORM, SOLVED, over_training
+from opd_bench.reporting.drawing import blank, fix, styled
 from opd_bench.reporting.forest import differences
+from opd_bench.reporting.labels import Label, beside
 from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.looks import ALL, COLOURS, INK, WRONG, looks
 from opd_bench.reporting.plots import curves, drawings, pictures, write_pictures
@@ -31,7 +33,7 @@ from tests.tables import crowd, many, nth, run, series, written
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))
 SVG = "{http://www.w3.org/2000/svg}"
 LIGHT, DARK = "#ffffff", "#14171c"
-HOSTILE = '<script>alert(1)</script> & "$x$" \'|\n_y \x00\x1b\ud800 ' + "long " * 40
+HOSTILE = '\x00\x1b\ud800<script>alert(1)</script> & "$x$" \'|\n_y ' + "long " * 40
 NAMES = ["accuracy_curves", "paired_differences", "variance_against_bias", "variance_against_accuracy"]
 NAMES += ["gradient_norms", "learning_rates", "cost_against_accuracy"]
 
@@ -40,7 +42,7 @@ NAMES += ["gradient_norms", "learning_rates", "cost_against_accuracy"]
 def small(tmp_path_factory):
     """Three methods and one that is known to be wrong, at two learning rates."""
     runs = [*many("opd", 0.7), *many("vopd", 0.8, variance=0.5, seconds=20.0), *many("gkd", 0.9, tokens=80_000.0)]
-    runs += [*many("state_only", 0.3, warning="known"), run("lonely", accuracy=0.75, seconds=90.0)]
+    runs += [*many("state_only", 0.78, warning="known", seconds=10.0), run("lonely", accuracy=0.75, seconds=90.0)]
     faster = {"rate": 3e-3, "protocol": {"digest": "def456"}}
     runs += [*many("opd", 0.5, 3, **faster), *many("vopd", 0.6, 3, **faster)]
     return written(tmp_path_factory.mktemp("small"), *runs)
@@ -134,6 +136,7 @@ def test_neutral_colours_are_the_page_s_and_text_is_text(small, drawn):
         assert {"var(--ink)", "var(--paper)", "var(--line)", "var(--dim)"} >= set(re.findall(r"var\([^)]*\)", one.svg))
         assert "font-family" not in one.svg
         assert "better →" in " ".join(words(one.svg)) or "steadier" in one.svg or one.name == "gradient_norms"
+    assert "stroke:var(--ink)" in drawn[id(small)][0].svg  # the reference
 
 
 def test_every_method_is_named_and_can_be_found_by_a_page(large, drawn):
@@ -176,7 +179,7 @@ def test_hostile_names_are_shown_as_text(tmp_path):
         assert not set(re.findall(r"[\x00-\x08\x0b-\x1f]", one.svg))
         names = {element.get("data-method") for element in root.iter() if element.get("data-method")}
         assert re.sub("[\x00\x1b\ud800]", "\ufffd", hostile.method) in names
-    assert any(text.startswith("<script>alert(1)</scri") for text in words(shown[1].svg))
+    assert any(text.startswith("\ufffd\ufffd\ufffd<script>alert(1)") for text in words(shown[1].svg))
     assert "(no name)" in words(shown[1].svg)
     assert len(write_pictures(table, found, tmp_path / "out")) == 12
 
@@ -325,6 +328,19 @@ def test_the_names_of_curves_lie_beside_them_and_not_over_one_another(large):
     assert len(boxes) == sum(look.chosen for look in looks(table).values())
     assert all(axes.bbox.x1 < box.x0 < box.x1 <= figure.bbox.x1 for box in boxes)
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("height", [0.0, 0.5, 1.0])
+def test_names_of_curves_that_end_together_stay_within_the_height_of_the_axes(height):
+    with styled():
+        figure, (axes,) = blank("", (5, 3))
+        fix(figure, [])
+        notes = beside(axes, [Label(f"m{number}", 1.0, height, "black") for number in range(12)])
+        figure.canvas.draw()
+    boxes = [Text.get_window_extent(note) for note in notes]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert min(box.y1 for box in boxes) > axes.bbox.y0
+    assert max(box.y1 for box in boxes) <= axes.bbox.y1 + 1
 
 
 def test_one_method_s_curves_show_it_the_reference_and_the_others_in_grey(small):

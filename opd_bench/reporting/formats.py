@@ -22,8 +22,8 @@ WIDE = 150
 LEFT_OUT = ("p", "better than opd %", *COLUMNS[7:])
 CAPTION = (
     "Means over seeds [95 % interval for other seeds from the same starts], of sampled answers. Methods of one band "
-    "can't be told from its best. p: sign flips of the paired differences, Holm-adjusted; before that, five seeds allow "
-    "none below 0.0625. "
+    "can't be told from its best. p: sign flips of the paired differences, Holm-adjusted; before that, five seeds "
+    "allow none below 0.0625. "
     "Unranked: fewer than five finished seeds, a ⚠ (known to be wrong), or a check."
 )
 

@@ -79,7 +79,7 @@ def _over_reference(table: Table, best: Row) -> str:
     way = "above" if best.difference.mean >= 0 else "below"
     said = joined(["Seed by seed, ", _named(best), " is ", tag("strong", f"{points} points"), f" {way} {REFERENCE}"])
     spread = ends(best.difference, "+")
-    chance = "" if best.p is None else f", p = {best.p:.3g}"
+    chance = "" if best.p is None else f", adjusted p = {best.p:.3g}"
     return joined([said, f" {spread}{chance}." if spread or chance else "."])
 
 
@@ -87,7 +87,7 @@ def _seeds(ranked: Sequence[Row]) -> str:
     fewest = min(row.finished for row in ranked)
     least = 2.0 ** (1 - fewest)
     limit = (
-        f"; with {fewest} no p is below {least:.3g} even before it is adjusted for the number of methods"
+        f", and with {fewest} no p is below {least:.3g} even before it is adjusted for the number of methods"
         if least > 0.01
         else ""
     )

@@ -36,7 +36,7 @@ def tags(row: Row) -> Markup:
     failed = row.attempted - row.finished
     found = [
         tag("span", "⚠\ufe0e known wrong", class_="tag wrong") if row.warning else "",
-        tag("span", f"check: {row.check}", class_="tag") if row.check else "",
+        tag("span", f"check: {row.check}", class_="tag check") if row.check else "",
         tag("span", f"unranked: {row.finished} of {RANKED} seeds", class_="tag") if row.finished < RANKED else "",
         tag("span", f"{failed} failed", class_="tag failed") if failed else "",
     ]

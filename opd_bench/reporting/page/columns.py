@@ -61,8 +61,8 @@ def _first(on: Scale) -> Iterator[Column]:
 
 
 def _results(table: Table) -> Iterator[Column]:
-    p = "Of that difference, by flipping signs, Holm-adjusted for the number of ranked rows; five seeds allow none below"
-    yield Column("p", "results", f"{p} 0.0625 before that.", lambda row: _number(row.p, _two))
+    p = "Of that difference, by flipping signs, Holm-adjusted for the number of ranked rows; five seeds allow"
+    yield Column("p", "results", f"{p} none below 0.0625 before that.", lambda row: _number(row.p, _two))
     better = f"Probability that a run is better than one of {REFERENCE}, with its 95 % interval."
     yield Column(f"better than {REFERENCE} %", "results", better, lambda row: _estimate(row.better), DOWN, "span")
     middle = "Interquartile mean over runs and tasks, 0 being the untrained student and 1 the teacher."
@@ -182,7 +182,7 @@ def _solved(row: Row, on: Scale) -> Cell:
     if row.accuracy.mean is None:
         return Cell()
     kind = "anchor" if not row.runs else "ranked" if row.ranked else "wrong" if row.warning else "unranked"
-    return Cell(joined([interval(row.accuracy), on.drawn(row.accuracy, kind)], " "), row.accuracy.mean)
+    return Cell(tag("div", interval(row.accuracy), on.drawn(row.accuracy, kind), class_="solved"), row.accuracy.mean)
 
 
 def _difference(row: Row) -> Cell:
