@@ -2,10 +2,10 @@
 
 import shutil
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 
+from opd_bench.reporting import plots
 from opd_bench.reporting.page import page
 from tests.results import content, found, results
 
@@ -17,9 +17,6 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 QUIET += ("--disable-sync", "--no-first-run")
 EVIL = "<script>window.pwned = 1</script><img src=x onerror=window.pwned=1>"
 LONG = "a_very_long_method_name_that_goes_on" * 3
-PLOT = """<svg viewBox="0 0 400 200" width="100%" role="img" aria-labelledby="NAME-t NAME-d">
-<title id="NAME-t">A</title>
-<desc id="NAME-d">B</desc><path d="M0 0L400 200" stroke="var(--ink)"/></svg>"""
 METHODS = ".methods > tr:not([hidden]) .name"
 UNNAMED = """() => [...document.querySelectorAll("img, svg, button, input, a, summary, [role=region], table, nav")]
   .filter((one) => !one.closest("[aria-hidden=true]")).filter((one) => {
@@ -52,7 +49,6 @@ def address(tmp_path_factory):
     runs += [content(method=evil, solved=0.3), content(method=evil, seed=1, status="crash", reason=EVIL)]
     runs += [content(LONG, seed, 0.2, protocol={"name": "sums-hard", "digest": "f"}) for seed in range(5)]
     results(folder, *runs, wrote=EVIL)
-    plots = SimpleNamespace(pictures=lambda table, tables: [_picture(table.title)], curves=lambda table, row: [])
     (folder / "report.html").write_text(page(found(folder), [], plots))
     return (folder / "report.html").as_uri()
 
@@ -72,10 +68,6 @@ def opened(chromium, address):
     assert {url for url in asked if not url.startswith("data:")} == {address}
     assert view.evaluate("window.pwned") is None
     view.close()
-
-
-def _picture(name):
-    return SimpleNamespace(name="plot", title="A plot", alt="It says so.", svg=PLOT.replace("NAME", f"p{hash(name)}"))
 
 
 def board(view):
