@@ -61,7 +61,18 @@ def test_what_can_t_be_is_refused_by_name_and_without_a_traceback(argument, mess
 def test_a_run_ends_with_a_table_its_record_and_what_to_do_next(tmp_path):
     result = output("method=vopd", f"results={tmp_path}", *SMALL)
     assert result.returncode == 0, result.stderr
-    for word in ("sampled", "greedy", "before", "after", "gradient norm", "variance", "rollout", "record.json", "make"):
+    for word in (
+        "sampled",
+        "greedily",
+        "before",
+        "after",
+        "teacher",
+        "gradient norm",
+        "variance",
+        "rollout",
+        "record.json",
+        "make",
+    ):
         assert word in result.stdout
     assert result.stderr == ""
     again = output("method=vopd", f"results={tmp_path}", *SMALL)

@@ -138,7 +138,7 @@ def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, se
         warning=method["warning"],
         check=check,
         runs=records,
-        accuracy=share(interval(own.scores, seed, strata=own.starts)),
+        accuracy=within(interval(own.scores, seed, strata=own.starts), 0.0),
         middle=interval(own.normal, seed, iqm, own.starts),
         estimates=_estimates(finished, seed),
         means=means(finished),
@@ -180,14 +180,14 @@ def _estimates(finished: list[Record], seed: int) -> dict[str, Estimate]:
     known = [figures(record) for record in finished]
     columns = {name: [own[name] for own in known if name in own] for name in WITH_INTERVALS}
     found = {name: interval(np.array(values)[:, None], seed) for name, values in columns.items() if values}
-    return {name: value if "cosine" in name else positive(value) for name, value in found.items()}
+    return {name: within(own, -1.0) if "cosine" in name else positive(own) for name, own in found.items()}
 
 
-def share(value: Estimate) -> Estimate:
-    """No end of the interval of a share is outside of 0 to 1."""
+def within(value: Estimate, least: float) -> Estimate:
+    """No end of the interval of a share or a cosine is outside of what it can be, which is at most 1."""
     if value.low is None or value.high is None:
         return value
-    return value._replace(low=max(value.low, 0.0), high=min(value.high, 1.0))
+    return value._replace(low=max(value.low, least), high=min(value.high, 1.0))
 
 
 def positive(value: Estimate) -> Estimate:

@@ -8,13 +8,16 @@ FIGURES = {"acc": "greedy"}
 
 
 def comparison(table: Table) -> Comparison | None:
-    """None where the runs name no table, or not all the same one."""
+    """None where the runs name no table that there is, or not all the same one."""
     records = [record for row in table.rows for record in row.runs]
     references = [reference_of(record) for record in records]
     if not references or references[0] is None or any(other != references[0] for other in references):
         return None
     rows = {row.method: row for row in (*table.rows, *table.anchors)}
-    return compared(references[0], lambda method, metric: _measured(table, rows.get(method), metric), records[0])
+    try:
+        return compared(references[0], lambda method, metric: _measured(table, rows.get(method), metric), records[0])
+    except ValueError:  # a run refuses such a reference; a record may come from anyone
+        return None
 
 
 def _measured(table: Table, row: Row | None, metric: Metric) -> float | None:

@@ -22,6 +22,7 @@ from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
 from opd_bench.models.network import Network, frozen
 from opd_bench.reporting.files import SERIES, digests, packed_series
 from opd_bench.reporting.protocol import folder_of, protocol_of
+from opd_bench.reporting.published import referred
 from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_record, write_whole
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
@@ -65,6 +66,8 @@ class Run:
         starts = config["models"]["starts"]
         self.start: str = config["start"] or starts[self.seed % len(starts)]
         weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
+        if config["published"]:
+            referred(config["published"])
         self.protocol = protocol_of(config, self.task.name, self.task.version, weights)
         self.folder = Path(config["results"]) / folder_of(self.protocol, config)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
 
+from opd_bench.reporting import papers
 from opd_bench.reporting.leaderboard import Row, Table
 from opd_bench.reporting.page.answer import answer, leaders
 from opd_bench.reporting.page.board import board
@@ -13,6 +14,7 @@ from opd_bench.reporting.page.columns import columns
 from opd_bench.reporting.page.facts import apart, complained, facts, gist, notes
 from opd_bench.reporting.page.markup import Markup, joined, slugs, tag
 from opd_bench.reporting.page.methods import section
+from opd_bench.reporting.page.papers import beside
 from opd_bench.reporting.page.pictures import NoPlots, Plots, figure
 
 MOST = 100
@@ -76,6 +78,7 @@ def _protocol(table: Table, tables: Sequence[Table], address: str, plots: Plots)
         tag("details", tag("summary", "What all of them share"), facts(table), class_="facts"),
         _notes(table),
         _pictures(table, tables, plots),
+        beside(comparison) if (comparison := papers.comparison(table)) else NOTHING,
         _methods(table, described, sections, plots),
     ]
     return tag("section", *parts, class_="protocol", id=address, aria_label=table.title)

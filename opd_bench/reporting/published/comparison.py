@@ -39,16 +39,17 @@ def reference_of(record: Record) -> Mapping[str, Any] | None:
 
 def beside(reference: Mapping[str, Any], measured: Measured) -> list[Beside]:
     """Every number of the table that {paper, table, setting} names, with ours where there is one."""
-    return _rows(_referred(reference), measured)
+    return _rows(referred(reference), measured)
 
 
 def compared(reference: Mapping[str, Any], measured: Measured, record: Record) -> Comparison:
     """The numbers of a table beside ours, and how the record's set-up differs from the paper's."""
-    group = _referred(reference)
+    group = referred(reference)
     return Comparison(group, _rows(group, measured), differences(group.setup, here(record)))
 
 
-def _referred(reference: Mapping[str, Any]) -> Group:
+def referred(reference: Mapping[str, Any]) -> Group:
+    """The table that {paper, table, setting} names; an error says which of them is unknown."""
     if set(reference) != set(REFERENCE):
         raise ValueError(f"published: expected the fields {', '.join(REFERENCE)}, got {', '.join(map(str, reference))}")
     (group,) = groups(chosen(numbers(), **{field: str(reference[field]) for field in REFERENCE}))

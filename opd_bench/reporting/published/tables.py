@@ -45,13 +45,13 @@ def setup_terminal(group: Group) -> Table:
 
 def beside_terminal(comparison: Comparison, width: int) -> list[Table | Text]:
     """The paper's numbers and ours, then the differences in set-up."""
-    head, *rows = _differences(comparison)
-    return [*_terminal(_pairs(comparison), width), _left(grid("Differences in set-up", "", head, rows))]
+    head, *rows = differing(comparison)
+    return [*_terminal(pairs(comparison), width), _left(grid("Differences in set-up", "", head, rows))]
 
 
 def beside_markdown(found: Iterable[Comparison]) -> str:
     """The same as Markdown."""
-    return "# Paper beside here\n\n" + "\n".join(_section(_pairs(one), _differences(one)) for one in found)
+    return "# Paper beside here\n\n" + "\n".join(_section(pairs(one), differing(one)) for one in found)
 
 
 # ---------------------------------------------------------------- what is shown
@@ -71,7 +71,7 @@ def _sheet(group: Group) -> Sheet:
     return Sheet(group.title, group.metrics, list(rows), [NEVER, *_notes(group)])
 
 
-def _pairs(comparison: Comparison) -> Sheet:
+def pairs(comparison: Comparison) -> Sheet:
     """A metric that was not measured here has no column, unless none was."""
     group, alone = comparison.group, _sheet(comparison.group)
     ours = {(row.paper_method, row.metric): row.here for row in comparison.rows}
@@ -108,7 +108,8 @@ def _setup(group: Group) -> list[tuple[str, ...]]:
     return [("field", PAPER), *((f, s.text) for f, s in group.setup.items() if s.value != NOT_APPLICABLE)]
 
 
-def _differences(comparison: Comparison) -> list[tuple[str, ...]]:
+def differing(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Field, paper and here, under such a head."""
     return [("field", PAPER, "here"), *comparison.differences]
 
 
