@@ -60,5 +60,5 @@ def test_without_a_reference_that_all_share_there_is_none():
 
 
 def test_a_run_refuses_a_reference_that_there_is_not(tmp_path):
-    with pytest.raises(ValueError, match="paper.*vOPDD"):
+    with pytest.raises(ValueError, match=r"paper.*vOPDD"):
         small_run(tmp_path, "opd", "published={paper: vOPDD, table: main math, setting: x}")
