@@ -13,7 +13,7 @@ from opd_bench.reporting.cells import grid
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import SEED, Table, tables
 from opd_bench.reporting.page import page
-from opd_bench.reporting.record import Record, RecordError, find_records, write_whole
+from opd_bench.reporting.record import Record, RecordError, find_records, folder_name, write_whole
 
 COMMANDS = ("leaderboard", "rescore", "published")
 
@@ -36,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def leaderboard(options: argparse.Namespace) -> int:
     """Print the tables and write them beside the records."""
-    records, complaints = _records(options.folders)
-    found = tables(records, options.seed)
-    console = Console()
+    console, busy = Console(), Console(stderr=True)
+    with busy.status("reading records"):
+        records, complaints = _records(options.folders)
+    with busy.status(f"comparing {len(records):,} runs"):
+        found = tables(records, options.seed)
     for table in found:
         console.print(terminal(table, console.width))
         if comparison := papers.comparison(table):
             console.print(*published.beside_terminal(comparison, console.width))
-    written = _save(found, complaints, options.out or options.folders[0])
+    with busy.status("writing tables, plots and the page"):
+        written = _save(found, complaints, options.out or options.folders[0])
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
@@ -101,7 +104,9 @@ def _save(found: list[Table], complaints: list[str], out: Path) -> list[Path]:
     texts["report.html"] = page(found, complaints, plots)
     for name, text in texts.items():
         write_whole(out / name, text)
-    return [out / name for name in texts]
+    for table in found:
+        plots.write_pictures(table, found, out / "plots" / folder_name(table.title))
+    return [*(out / name for name in texts), out / "plots"]
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def test_a_damaged_record_is_named_and_the_rest_is_written_where_it_is_said(tmp_
     assert main([str(tmp_path / "in"), "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert said.err.startswith(f"left out: {damaged}: not a record")
-    names = ["leaderboard.csv", "leaderboard.md", "report.html", "runs.csv"]
+    names = ["leaderboard.csv", "leaderboard.md", "plots", "report.html", "runs.csv"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert all(str(out / name) in said.out for name in names)
     assert "vopd" not in (out / "runs.csv").read_text()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -118,6 +119,11 @@ def short_digest(value: Any) -> str:
     """Six digits that stand for settings in a folder's name."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def folder_name(text: str) -> str:
+    """A name that is safe and readable, whatever a record says, and another one for another text."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', text).strip('-.')[:60]}-{short_digest(text)}"
 
 
 def _complete(path: Path, record: Mapping[str, Any], kind: Kind) -> None:
