@@ -64,6 +64,7 @@ def run(method: str, seed: int, accuracy: float, **changes: Any) -> dict[str, An
             "teacher": {TASK: _judged(0.95, rng)},
         },
         "anchors": {},
+        "files": {},
         "config": {"name": method, "start": None, "plan": {"learning_rate": 0.001, "steps": 100}, "models": MODELS},
         "environment": {"commit": "0" * 12, "python": "3.11"},
         "timing": {"seconds": {"rollout": 15.0, "total": 30.0 + seed}, "tokens_per_second": 2_000.0},

@@ -132,6 +132,26 @@ def test_a_correction_takes_the_place_of_what_it_supersedes():
     assert not [note for note in table.notes if "older" in note]
 
 
+def test_a_check_and_a_known_wrong_method_are_ranked_with_no_number_of_seeds():
+    checks = world(0, {"opd": 0.9})
+    for one in checks:
+        one |= {"id": f"check-{one['id']}", "config": one["config"] | {"start": "embedded/teacher"}}
+        one["start"] = "embedded/teacher"
+        one["evaluation"] = one["evaluation"] | {"before": {"mini_gsm": {"sampled": 0.9}}}
+    wrong = world(1, {"state_only": 0.8})
+    for one in wrong:
+        one["method"] = one["method"] | {"warning": "no signal"}
+    (table,) = tables([*world(0, {"opd": 0.5}), *checks, *wrong])
+    assert [(row.method, row.band) for row in table.rows] == [
+        ("opd", 1),
+        ("state_only", None),
+        ("opd[start=embedded/teacher]", None),
+    ]
+    assert table.rows[2].difference.mean is None
+    assert table.start.mean == pytest.approx(0.2)  # of the protocol's own starts alone
+    assert table.rows[0].means["evaluation.after.mini_gsm.sampled"] < 0.6
+
+
 def test_other_versions_of_the_protocol_are_never_ranked_together():
     old = [
         record | {"id": f"old-{record['id']}", "protocol": PROTOCOL | {"version": "0.9"}}

@@ -131,7 +131,7 @@ def _method(table: Table, row: Row) -> dict[str, Any]:
         "attempted": row.attempted,
         "p": row.p,
         **{f"{name}{end}": value for name, own in named.items() for end, value in zip(ENDS, own, strict=True)},
-        "learning_rate": row.runs[0]["config"].get("plan", {}).get("learning_rate") if row.runs else None,
+        "learning_rate": (row.runs[0]["config"].get("plan") or {}).get("learning_rate") if row.runs else None,
         "records": " ".join(run["id"] for run in row.runs),
         **row.means,
         **ends,

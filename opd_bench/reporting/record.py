@@ -13,10 +13,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from opd_bench.reporting.schemas import from_schema_1
+from opd_bench.reporting.shape import misshapen
 
 Record = dict[str, Any]
 STATUSES = ("finished", "nan", "diverged", "out of memory", "timeout", "killed", "crash")
 """What may become of a run. All but the first are failures, and have a reason."""
+HALVES = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+"""Half a character, which JSON may have and no file can."""
+LONGEST = 30
+"""Digits of a whole number."""
 NOT_THE_OUTCOME = ("id", "created", "timing", "environment", "folder")
 
 
@@ -78,7 +83,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def read_record(path: Path, kind: Kind = RUN) -> Record:
     """A record that is whole and as it was written; one of an older schema is brought up to the present one."""
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
+        text = path.read_text(encoding="utf-8")
+        record: Record = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        if HALVES.search(text):
+            json.dumps(record, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a record: {error}") from error
     schemas = (*kind.upgrades, kind.schema)
@@ -129,6 +137,8 @@ def folder_name(text: str) -> str:
 def _complete(path: Path, record: Mapping[str, Any], kind: Kind) -> None:
     if missing := [key for key in kind.keys if key not in record]:
         raise RecordError(f"{path}: lacks {', '.join(missing)}")
+    if kind is RUN and (wrong := misshapen({"id": "", "created": "", **record})):
+        raise RecordError(f"{path}: {wrong}")
     if kind is RUN and record["status"] not in STATUSES:
         raise RecordError(f"{path}: status must be one of {', '.join(STATUSES)}, got {record['status']!r}")
 
@@ -159,6 +169,13 @@ def _plain(value: Any) -> Any:
 
 def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
+
+
+def _whole(digits: str) -> int:
+    """Python has no largest number, and all that counts with it has."""
+    if len(digits) > LONGEST:
+        raise ValueError(f"{digits[:LONGEST]}… is too large")
+    return int(digits)
 
 
 def _finite(digits: str) -> float:
