@@ -132,7 +132,9 @@ def test_a_protocol_where_everything_failed_is_still_a_table(tmp_path):
 
 
 def test_the_sheets_have_everything_in_full_precision(tmp_path):
-    third = [content("opd", seed, (1 / 3 + seed) / 9) for seed in range(5)] + [content("vopd", 0, 0.1, status="diverged")]
+    third = [content("opd", seed, (1 / 3 + seed) / 9) for seed in range(5)] + [
+        content("vopd", 0, 0.1, status="diverged")
+    ]
     found = tables(written(tmp_path, *third))
     opd, vopd, before = csv.DictReader(io.StringIO(as_csv(found)))
     assert (opd["band"], vopd["band"], vopd["attempted"], vopd["accuracy"]) == ("1", "", "1", "")

@@ -10,6 +10,7 @@ import pytest
 
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv
 from opd_bench.reporting.leaderboard import tables
+from opd_bench.reporting.verdicts import of_problems
 from tests.synthetic import PROTOCOL, run, runs, written
 
 GOLDEN = Path(__file__).parent / "data" / "leaderboard.md"
@@ -188,3 +189,32 @@ def test_ten_thousand_records_build_in_a_minute_and_a_gigabyte(tmp_path):
     assert seconds < 60
     assert gigabytes < 1
     assert len((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()) > 2000
+
+
+def test_pairs_are_of_one_seed_wherever_it_stands():
+    ours = [one for one in world(0, {"vopd": 0.6}) if one["seed"] in (1, 2, 4)]
+    theirs = [one for one in world(3, {"opd": 0.5}) if one["seed"] in (0, 2, 3, 4)]
+    found = rows([*ours, *theirs])
+
+    def accuracy(records, seed):
+        (record,) = (one for one in records if one["seed"] == seed)
+        return record["evaluation"]["after"]["mini_gsm"]["sampled"]
+
+    differences = [accuracy(ours, seed) - accuracy(theirs, seed) for seed in (2, 4)]
+    assert found["vopd"].difference.mean == pytest.approx(sum(differences) / 2)
+
+
+def test_normalised_accuracy_is_of_each_run_s_own_start():
+    records = world(0, {"opd": 0.5}, noise=0.0, start=0.0)
+    for one, before in zip(records, (0.1, 0.3, 0.1, 0.3, 0.1), strict=True):
+        one["evaluation"] = one["evaluation"] | {"before": {"mini_gsm": {"sampled": before}}}
+    normal = sorted((0.5 - before) / (0.95 - before) for before in (0.1, 0.3, 0.1, 0.3, 0.1))
+    assert rows(records)["opd"].middle.mean == pytest.approx(sum(normal[1:4]) / 3)
+
+
+def test_samples_of_one_problem_count_as_one_in_its_standard_error():
+    answers = [(True, True), (False, False), (True, True), (False, False)]
+    lines = [{"responses": [{"correct": True}, *({"correct": each} for each in pair)]} for pair in answers]
+    found = of_problems(lines)
+    assert found["solved"] == "2 0 2 0"
+    assert found["sampled_error"] == pytest.approx((1 / 3 / 4) ** 0.5)  # four problems and not eight samples
