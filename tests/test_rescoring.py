@@ -93,12 +93,18 @@ def test_responses_that_are_not_those_of_the_record_are_refused(folder, tmp_path
         rescored(found_in(tmp_path)[0])
 
 
-def test_a_record_from_anywhere_can_make_nothing_but_tasks_of_the_package(folder, tmp_path):
+def test_a_record_from_anywhere_can_make_nothing_but_tasks_of_the_package(folder, tmp_path, monkeypatch):
     record = dict(found_in(folder)[0])
     for target in ("subprocess.Popen", "opd_bench.tasks.base.Problem", "opd_bench.tasks.mini_gsm.random.Random"):
         task = record["config"]["task"] | {"_target_": target}
         with pytest.raises((RecordError, ValueError, TypeError)):
             rescored(record | {"config": record["config"] | {"task": task}})
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "not_ours.py").write_text("class Task: pass")
+    foreign = record["config"] | {"task": {"_target_": "not_ours.Task"}}
+    with pytest.raises(RecordError, match=r"no task of this package: 'not_ours.Task'"):
+        rescored(record | {"config": foreign})
+    assert "not_ours" not in sys.modules
     with pytest.raises(RecordError, match="no anchor 'before'"):
         rescored(record | {"anchors": {"before": "../../../elsewhere", "teacher": "x"}})
 
