@@ -125,6 +125,8 @@ def test_models_that_no_method_trained_are_judged_once_for_all_runs(tmp_path, mo
     records = [run.perform() for run in runs]
     assert count.count("test") == 2 + 4  # the start, the teacher, and each run at its end
     assert len({str(record["evaluation"]["before"]) for record in records}) == 1
+    assert records[0]["evaluation"]["teacher"]["mini_gsm"]["sampled"] > 0.9
+    assert records[0]["evaluation"]["teacher"]["mini_gsm"]["greedy"] > 0.9
     (_, *rest) = found = find_records([tmp_path])[0]
     assert len(rest) == 3
     _, lines = read_anchor(found[0], "teacher")

@@ -23,7 +23,7 @@ from opd_bench.reporting.record import find_records
 from opd_bench.reporting.statistics import Estimate
 from tests.results import FORMULA, content, found, results
 
-EVIL = "<script>window.pwned = 1</script><img src=x onerror=pwned=1>\"'><svg onload=pwned=1>&amp;\ud800"
+EVIL = "<script>window.pwned = 1</script><img src=x onerror=pwned=1>\"'><svg onload=pwned=1>&amp;"
 TAGS = """html head meta title link style body a header div p button h1 nav ul li b span main section h2 h3 small strong
 svg line circle label input fieldset legend table caption thead tbody tr th td details summary dl dt dd h4 h5 code pre
 article figure figcaption footer script"""
@@ -76,15 +76,14 @@ def test_everything_that_a_record_says_is_shown_as_text(tmp_path):
     runs += [spoilt(content("vopd", 0, method={"warning": "bad"})) | {"status": "nan"}]
     for run in runs:
         run["protocol"]["digest"], run["anchors"] = "abc123", {"before": "student-1"}
-    text = shown(results(tmp_path, *runs, wrote=EVIL[:-1]), [f"{tmp_path}/a/b/seed-0/record.json: {EVIL}"])
+    text = shown(results(tmp_path, *runs, wrote=EVIL), [f"{tmp_path}/a/b/seed-0/record.json: {EVIL}\ud800"])
     read = Read(text)
     assert set(read.tags) <= set(TAGS.split())
     assert read.tags.count("script") == 1
     assert not [name for name, _ in read.attributes if name.startswith("on") or name == "src"]
-    expected = EVIL.replace("\ud800", "?")
-    assert read.text.count(expected) > 50
+    assert read.text.count(EVIL) > 50
     for known in ("opd", "OPD", "sums-easy", "re-implemented from the paper", "It is one paragraph.", "nan, "):
-        assert f"{known}{expected}" in read.text
+        assert f"{known}{EVIL}" in read.text
 
 
 def test_plain_strings_are_escaped_and_markup_is_not():
@@ -178,7 +177,7 @@ def test_what_is_not_ranked_is_shown_with_its_reason(tmp_path):
 
 def test_no_rank_and_no_run_are_said(tmp_path):
     assert "Highest so far: opd, 50.0 % with 1 seed." in Read(shown(results(tmp_path / "a", content()))).text
-    failed = content(status="crash", reason="no", evaluation={"before": None, "after": None, "teacher": None})
+    failed = content(status="crash", reason="no", evaluation={"before": {}, "after": {}, "teacher": {}})
     text = Read(shown(results(tmp_path / "b", failed | {"training": {}, "timing": {}, "budget": {}}))).text
     assert "No competitor has finished a run." in text
     assert "No run has finished." in text

@@ -14,20 +14,19 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from opd_bench.reporting import readings
-from opd_bench.reporting.curves import NORM, SOLVED, over_training
 from opd_bench.reporting.drawing import blank, fix, styled
-from opd_bench.reporting.forest import differences
 from opd_bench.reporting.labels import Label, beside
 from opd_bench.reporting.leaderboard import tables
-from opd_bench.reporting.looks import ALL, COLOURS, INK, WRONG, looks
-from opd_bench.reporting.plots import curves, drawings, pictures, write_pictures
-from opd_bench.reporting.rates import rate_sensitivity
-from opd_bench.reporting.readings import Curve, envelope, reading, smooth, thin, with_interval
+from opd_bench.reporting.plots import curves, drawings, pictures, readings, write_pictures
+from opd_bench.reporting.plots.forest import differences
+from opd_bench.reporting.plots.looks import ALL, COLOURS, INK, WRONG, looks
+from opd_bench.reporting.plots.over_time import NORM, SOLVED, over_training
+from opd_bench.reporting.plots.rates import rate_sensitivity
+from opd_bench.reporting.plots.readings import Curve, envelope, reading, smooth, thin, with_interval
+from opd_bench.reporting.plots.scatter import against_bias, cost_against_accuracy, variance_against_accuracy
+from opd_bench.reporting.plots.words import size
 from opd_bench.reporting.record import find_records
-from opd_bench.reporting.scatter import against_bias, cost_against_accuracy, variance_against_accuracy
 from opd_bench.reporting.statistics import interval
-from opd_bench.reporting.words import size
 from tests.tables import crowd, many, nth, run, series, written
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))

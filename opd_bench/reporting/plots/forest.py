@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from opd_bench.reporting.drawing import blank, fix, styled
 from opd_bench.reporting.labels import SIZE
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.looks import Look, few, left_out, looks
+from opd_bench.reporting.plots.looks import Look, few, left_out, looks
+from opd_bench.reporting.plots.words import QUIET, WIDE, Drawing, heading, missing, percent, several, size, told
 from opd_bench.reporting.probe_rows import Interval
 from opd_bench.reporting.protocol import REFERENCE
-from opd_bench.reporting.words import QUIET, WIDE, Drawing, heading, missing, percent, several, size, told
 
 TITLE = "Differences to the reference"
 COLUMNS = 1.0

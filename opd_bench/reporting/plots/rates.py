@@ -12,9 +12,9 @@ from opd_bench.reporting.drawing import blank, fix, log_axis, share_axis, spans,
 from opd_bench.reporting.figures import number
 from opd_bench.reporting.labels import Label, beside, room
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.looks import Look, few, looks, sentence
+from opd_bench.reporting.plots.looks import Look, few, looks, sentence
+from opd_bench.reporting.plots.words import QUIET, WIDE, Drawing, bars, heading, percent, several, short, size, solved
 from opd_bench.reporting.probe_rows import Interval
-from opd_bench.reporting.words import QUIET, WIDE, Drawing, bars, heading, percent, several, short, size, solved
 
 TITLE = "Accuracy at several learning rates"
 HIGH = 3.5

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from opd_bench.reporting.curves import Panel, Plot, one_by_one, told
 from opd_bench.reporting.leaderboard import Row, Table
+from opd_bench.reporting.plots.over_time import Panel, Plot, one_by_one, told
+from opd_bench.reporting.plots.themed import Words, prepared, written
+from opd_bench.reporting.plots.words import Picture, by_gid, plain_method
 from opd_bench.reporting.record import short_digest
-from opd_bench.reporting.themed import Words, prepared, written
-from opd_bench.reporting.words import Picture, by_gid, plain_method
 
 BLOCK = 50
 """Rows that are drawn at once."""

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from opd_bench.reporting.drawing import Limits, blank, fix, log_axis, share_axis, styled
 from opd_bench.reporting.labels import Label, beside, room
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.looks import COLOURS, GREY, INK, Look, few, is_reference, left_out, looks, sentence
-from opd_bench.reporting.readings import RUNS, Curve, Numbers, Reading, envelope, reading, thin
-from opd_bench.reporting.words import QUIET, WIDE, Drawing, heading, listed, missing, several, short, size
+from opd_bench.reporting.plots.looks import COLOURS, GREY, INK, Look, few, is_reference, left_out, looks, sentence
+from opd_bench.reporting.plots.readings import RUNS, Curve, Numbers, Reading, envelope, reading, thin
+from opd_bench.reporting.plots.words import QUIET, WIDE, Drawing, heading, listed, missing, several, short, size
 
 COARSE, COARSER = 50, 30
 """Points of a grey curve, where there is one plot for all and where there is one for each."""

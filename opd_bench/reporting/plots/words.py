@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from opd_bench.reporting.cells import figure as three_digits
 from opd_bench.reporting.drawing import BARS, STYLE, wrapped
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.looks import Look, named, plain
+from opd_bench.reporting.plots.looks import Look, named, plain
 from opd_bench.reporting.probe_rows import Interval
 from opd_bench.reporting.statistics import Estimate
 

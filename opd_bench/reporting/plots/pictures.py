@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from opd_bench.reporting.curves import NORM, SOLVED, over_training
-from opd_bench.reporting.details import of_row
 from opd_bench.reporting.drawing import write
-from opd_bench.reporting.forest import differences
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.looks import looks
-from opd_bench.reporting.rates import rate_sensitivity
+from opd_bench.reporting.plots.details import of_row
+from opd_bench.reporting.plots.forest import differences
+from opd_bench.reporting.plots.looks import looks
+from opd_bench.reporting.plots.over_time import NORM, SOLVED, over_training
+from opd_bench.reporting.plots.rates import rate_sensitivity
+from opd_bench.reporting.plots.scatter import against_bias, cost_against_accuracy, variance_against_accuracy
+from opd_bench.reporting.plots.themed import Words, inline
+from opd_bench.reporting.plots.words import Drawing, Picture, by_gid
 from opd_bench.reporting.record import short_digest
-from opd_bench.reporting.scatter import against_bias, cost_against_accuracy, variance_against_accuracy
-from opd_bench.reporting.themed import Words, inline
-from opd_bench.reporting.words import Drawing, Picture, by_gid
 
 __all__ = ["Picture", "curves", "drawings", "pictures", "write_pictures"]
 

@@ -12,9 +12,8 @@ from matplotlib.ticker import FuncFormatter
 from opd_bench.reporting.drawing import Limits, Which, bias_axis, blank, fix, log_axis, share_axis, spans, styled
 from opd_bench.reporting.labels import Label, place
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.looks import ALL, Look, few, is_reference, left_out, looks, sentence
-from opd_bench.reporting.probe_rows import Interval
-from opd_bench.reporting.words import (
+from opd_bench.reporting.plots.looks import ALL, Look, few, is_reference, left_out, looks, sentence
+from opd_bench.reporting.plots.words import (
     QUIET,
     Drawing,
     bars,
@@ -28,6 +27,7 @@ from opd_bench.reporting.words import (
     size,
     solved,
 )
+from opd_bench.reporting.probe_rows import Interval
 
 VARIANCE, BIAS = "training.gradient.relative_variance", "training.gradient.bias_reverse_kl"
 SECONDS, TOKENS = "timing.seconds.total", ("budget.student_tokens", "budget.teacher_tokens")
