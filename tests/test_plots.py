@@ -32,7 +32,7 @@ from tests.tables import crowd, many, nth, run, series, written
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))
 SVG = "{http://www.w3.org/2000/svg}"
 LIGHT, DARK = "#ffffff", "#14171c"
-HOSTILE = '\x00\x1b\ud800<script>alert(1)</script> & "$x$" \'|\n_y ' + "long " * 40
+HOSTILE = '\x00\x1b\x01<script>alert(1)</script> & "$x$" \'|\n_y ' + "long " * 40
 NAMES = ["accuracy_curves", "paired_differences", "variance_against_bias", "variance_against_accuracy"]
 NAMES += ["gradient_norms", "learning_rates", "cost_against_accuracy"]
 
@@ -98,7 +98,9 @@ def test_all_seven_come_in_their_order_and_what_has_no_data_is_left_out(small, d
     table = largest(small)
     assert [picture.name for picture in drawn[id(small)]] == NAMES
     assert [drawing.name for drawing in drawings(table, [table])] == [*NAMES[:5], NAMES[6]]
-    failed = run(status="nan", reason="loss is nan", evaluation={}, training={}, timing={}, budget={}, series=None)
+    failed = run(
+        status="nan", reason="loss is nan", evaluation={"after": {}}, training={}, timing={}, budget={}, series=None
+    )
     (nothing,) = written(tmp_path, failed)
     assert pictures(nothing, [nothing]) == []
     assert curves(nothing, nothing.rows[0]) == []
@@ -177,7 +179,7 @@ def test_hostile_names_are_shown_as_text(tmp_path):
         assert "<script" not in one.svg
         assert not set(re.findall(r"[\x00-\x08\x0b-\x1f]", one.svg))
         names = {element.get("data-method") for element in root.iter() if element.get("data-method")}
-        assert re.sub("[\x00\x1b\ud800]", "\ufffd", hostile.method) in names
+        assert re.sub("[\x00\x1b\x01]", "\ufffd", hostile.method) in names
     assert any(text.startswith("\ufffd\ufffd\ufffd<script>alert(1)") for text in words(shown[1].svg))
     assert "(no name)" in words(shown[1].svg)
     assert len(write_pictures(table, found, tmp_path / "out")) == 12
