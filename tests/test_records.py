@@ -110,6 +110,17 @@ def test_a_folder_that_can_t_be_synced_is_no_failure(tmp_path, monkeypatch):
     assert read_record(write_record(tmp_path, content()))["seed"] == 0
 
 
+def test_two_processes_may_write_the_same_file(tmp_path):
+    """As two runs of a sweep do that judge the same teacher."""
+    code = "import sys; from pathlib import Path; from opd_bench.reporting.record import write_whole\n"
+    code += "for _ in range(300): write_whole(Path(sys.argv[1]), sys.argv[2] * 50_000)"
+    calls = [[sys.executable, "-c", code, str(tmp_path / "file"), letter] for letter in "ab"]
+    processes = [subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE) for call in calls]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 2
+    assert (tmp_path / "file").read_text() in ("a" * 50_000, "b" * 50_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     incomplete = content()
     del incomplete["seed"], incomplete["budget"]
