@@ -13,7 +13,7 @@ from opd_bench.reporting.cells import grid
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
 from opd_bench.reporting.leaderboard import SEED, Table, tables
 from opd_bench.reporting.page import page
-from opd_bench.reporting.record import Record, RecordError, find_records, folder_name, write_whole
+from opd_bench.reporting.record import Record, RecordError, find_records, folder_name, standing, write_whole
 
 COMMANDS = ("leaderboard", "rescore", "published")
 
@@ -53,7 +53,7 @@ def leaderboard(options: argparse.Namespace) -> int:
 
 def rescore(options: argparse.Namespace) -> int:
     """Judge all kept responses anew, and write a new record for each that its task's new version judges otherwise."""
-    from opd_bench.rescoring import rescored, standing, write  # what tasks need, the leaderboard must not
+    from opd_bench.rescoring import rescored, write  # what tasks need, the leaderboard must not
 
     console, lines, failed = Console(), [], 0
     records = standing(_records(options.folders)[0])

@@ -1,11 +1,18 @@
 """New verdicts on responses that are kept, without a model: for when what counts as solved has been mended."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from opd_bench.configs import made
-from opd_bench.reporting.files import RESPONSES, SERIES, digests, packed_responses, read_anchor, read_responses
+from opd_bench.reporting.files import (
+    RESPONSES,
+    SERIES,
+    packed_responses,
+    read_anchor,
+    read_responses,
+    write_with_files,
+)
 from opd_bench.reporting.protocol import folder_of, protocol_of
 from opd_bench.reporting.record import (
     ANCHOR,
@@ -13,15 +20,12 @@ from opd_bench.reporting.record import (
     Kind,
     Record,
     RecordError,
-    read_record,
-    write_record,
-    write_whole,
 )
 from opd_bench.reporting.verdicts import Line, by_task, figures_of
 from opd_bench.tasks.base import Problem, Task
 
 Lines = list[dict[str, Any]]
-NAMED = {"before": "before", "teacher": "teacher"}
+ANCHORS = ("before", "teacher")
 
 
 class Rescored(NamedTuple):
@@ -39,20 +43,13 @@ class Rescored(NamedTuple):
         return self.task_version != str(self.record["protocol"]["task_version"])
 
 
-def standing(records: Iterable[Record]) -> list[Record]:
-    """Those that no other record supersedes."""
-    known = list(records)
-    superseded = {record["supersedes"] for record in known}
-    return [record for record in known if record["id"] not in superseded]
-
-
 def rescored(record: Record) -> Rescored:
     """The verdicts of the task as it is now. The record itself is left as it is."""
     if "weights" not in record["protocol"]:
         raise RecordError(f"{record['folder']}: a record of schema 1 doesn't keep what a new verdict needs")
     task = _task(record)
     old = {"after": read_responses(record) if RESPONSES in record["files"] else []}
-    old |= {which: read_anchor(record, which)[1] for which in NAMED if record["evaluation"].get(which)}
+    old |= {which: read_anchor(record, which)[1] for which in ANCHORS if record["evaluation"].get(which)}
     new = {which: [_judged(task, line) for line in lines] for which, lines in old.items()}
     found = Rescored(record, task.version, _different(old, new), {w: _figures(lines) for w, lines in new.items()}, new)
     if found.changed and not found.is_new:
@@ -72,7 +69,7 @@ def write(found: Rescored) -> Path:
     if (place / RUN.file).exists():
         raise RecordError(f"{place}: there is a record already")
     tasks = {name: {**task, "version": found.task_version} for name, task in old["tasks"].items()}
-    for which in NAMED:
+    for which in ANCHORS:
         if which in found.lines:
             _write_anchor(found, which, place.parents[1] / "anchors", {"protocol": protocol, "tasks": tasks})
     files = {SERIES: (Path(old["folder"]) / SERIES).read_bytes()}
@@ -91,12 +88,8 @@ def _write_anchor(found: Rescored, which: str, folder: Path, new: dict[str, Any]
 
 def _write(place: Path, content: Record, files: Mapping[str, bytes], kind: Kind) -> Path:
     place.mkdir(parents=True, exist_ok=True)
-    for name, packed in files.items():
-        write_whole(place / name, packed)
-    kept = {key: value for key, value in content.items() if key not in ("id", "folder")}
-    path = write_record(place, kept | {"files": digests(files)}, kind)
-    read_record(path, kind)
-    return path
+    write_with_files(place, {key: value for key, value in content.items() if key not in ("id", "folder")}, files, kind)
+    return place / kind.file
 
 
 def _task(record: Record) -> Task:

@@ -1,5 +1,7 @@
 """Runs of a few steps on the shipped models, in this process."""
 
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,15 @@ def series_of(run: Run) -> dict[str, list[float | None]]:
     """What is kept beside a run's record, None where a step has no value."""
     found = read_series(find_records([run.folder])[0][0])
     return {name: [None if value != value else value for value in values.tolist()] for name, values in found.items()}
+
+
+def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> None:
+    """Until there is such a file, as long as the process lives and at most two minutes."""
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def small_run(folder: Path, method: str, *overrides: str) -> Run:

@@ -15,7 +15,7 @@ from opd_bench import method_names
 from opd_bench.reporting import record as record_module
 from opd_bench.reporting.record import RecordError, find_records, outcome, read_record
 from opd_bench.training.run import Run
-from tests.runs import SMALL, small_run
+from tests.runs import SMALL, small_run, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,11 +83,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_p
     longer = [*SMALL, "plan.steps=40", "evaluation.every=0"]
     assert output("method=tropd", f"results={tmp_path / 'whole'}", *longer).returncode == 0
     process = subprocess.Popen(command("method=tropd", f"results={tmp_path / 'cut'}", *longer), cwd=ROOT)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("cut/*/*/*/checkpoints/*000010.ckpt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(process, tmp_path, "cut/*/*/*/checkpoints/*000010.ckpt")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (record,), _ = find_records([tmp_path / "cut"])

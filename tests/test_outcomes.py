@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from opd_bench.reporting.files import RESPONSES, SERIES, read_anchor, read_respo
 from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.record import STATUSES, find_records
 from opd_bench.training import run as run_module
-from tests.runs import SMALL, series_of, small_run
+from tests.runs import SMALL, series_of, small_run, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,11 +89,7 @@ def test_an_infinite_loss_is_told_from_one_that_is_no_number():
 def test_a_terminated_command_says_so_in_its_record(tmp_path):
     arguments = [sys.executable, "-m", "opd_bench.bench", "method=opd", f"results={tmp_path}", *SMALL]
     process = subprocess.Popen([*arguments, "plan.steps=4000"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/*/*/checkpoints/*.ckpt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(process, tmp_path, "*/*/*/checkpoints/*.ckpt")
     os.kill(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -9,8 +9,8 @@ import pytest
 from opd_bench import report
 from opd_bench.reporting.files import RESPONSES, read_anchor, read_responses, read_series
 from opd_bench.reporting.leaderboard import tables
-from opd_bench.reporting.record import RecordError, find_records
-from opd_bench.rescoring import rescored, standing, write
+from opd_bench.reporting.record import RecordError, find_records, standing
+from opd_bench.rescoring import rescored, write
 from opd_bench.tasks.mini_gsm import MiniGSM
 from tests.runs import small_run
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opd_bench.reporting.record import ANCHOR, RUN, Record, RecordError, read_record
+from opd_bench.reporting.record import ANCHOR, RUN, Kind, Record, RecordError, read_record, write_record, write_whole
 
 SERIES = "series.csv.gz"
 RESPONSES = "responses.jsonl.gz"
@@ -37,6 +37,13 @@ def packed_responses(lines: Iterable[Mapping[str, Any]]) -> bytes:
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
     """What a record says of the files beside it."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+
+
+def write_with_files(folder: Path, content: Mapping[str, Any], files: Mapping[str, bytes], kind: Kind = RUN) -> Record:
+    """The files first, so that a record never names what is not there; then the record, as it reads again."""
+    for name, packed in files.items():
+        write_whole(folder / name, packed)
+    return read_record(write_record(folder, {**content, "files": digests(files)}, kind), kind)
 
 
 def read_series(record: Record) -> Series:

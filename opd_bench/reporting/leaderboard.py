@@ -9,7 +9,7 @@ import numpy as np
 
 from opd_bench.reporting.figures import figures, means
 from opd_bench.reporting.protocol import RANKED, REFERENCE
-from opd_bench.reporting.record import Record
+from opd_bench.reporting.record import Record, standing
 from opd_bench.reporting.resampling import Array
 from opd_bench.reporting.statistics import (
     Estimate,
@@ -101,12 +101,12 @@ class Runs(NamedTuple):
 def tables(records: Iterable[Record], seed: int = SEED) -> list[Table]:
     """One table per protocol. Neither the order of the records nor a copy of one changes anything."""
     distinct = {record["id"]: record for record in records}
-    superseded = {record["supersedes"] for record in distinct.values()}
-    standing = [record for key, record in distinct.items() if key not in superseded]
-    protocols = _grouped(
-        standing, lambda record: tuple(record["protocol"][key] for key in ("name", "version", "digest"))
-    )
+    protocols = _grouped(standing(distinct.values()), _protocol)
     return [_table(group, seed) for group in protocols.values()]
+
+
+def _protocol(record: Record) -> tuple[str, ...]:
+    return tuple(record["protocol"][key] for key in ("name", "version", "digest"))
 
 
 def title(protocol: Mapping[str, Any]) -> str:

@@ -118,6 +118,13 @@ def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     return records, complaints
 
 
+def standing(records: Iterable[Record]) -> list[Record]:
+    """Those that no other record supersedes."""
+    known = list(records)
+    superseded = {record["supersedes"] for record in known}
+    return [record for record in known if record["id"] not in superseded]
+
+
 def outcome(record: Record) -> Record:
     """What must be the same whenever the same command runs."""
     return {key: value for key, value in record.items() if key not in NOT_THE_OUTCOME}

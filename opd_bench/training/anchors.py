@@ -1,23 +1,28 @@
 """The models that no method trained, the student before and the teacher: judged once for all runs of a protocol."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opd_bench.reporting.files import RESPONSES, digests
-from opd_bench.reporting.record import ANCHOR, RecordError, read_record, write_record, write_whole
+from opd_bench.reporting.files import RESPONSES, write_with_files
+from opd_bench.reporting.record import ANCHOR, RecordError, read_record
 
 Figures = dict[str, dict[str, Any]]
 """Of every task."""
 
 
 class Anchors(NamedTuple):
-    """Where they are kept, under which names, and what their records say beside the figures."""
+    """Where they are kept, what their records say beside the figures, and which models "before" and "teacher" are."""
 
     folder: Path
-    names: Mapping[str, str]  # of "before" and "teacher"
     content: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """A folder's name for each, by model and weights."""
+        return {which: f"{_safe(model['name'])}-{model['digest'][:6]}" for which, model in self.models.items()}
 
     def figures(self, which: str, judged: Callable[[], tuple[Figures, bytes]]) -> Figures:
         """As judged by whichever run came first; what can't be read is judged again."""
@@ -28,8 +33,10 @@ class Anchors(NamedTuple):
         except RecordError:
             figures, responses = judged()
         place.mkdir(parents=True, exist_ok=True)
-        files = {RESPONSES: responses}
-        write_whole(place / RESPONSES, responses)
-        own = {"model": self.models[which], "evaluation": figures, "files": digests(files)}
-        write_record(place, {"status": "finished", "reason": "", **self.content, **own}, ANCHOR)
+        own = {"status": "finished", "reason": "", "model": self.models[which], "evaluation": figures}
+        write_with_files(place, {**self.content, **own}, {RESPONSES: responses}, ANCHOR)
         return figures
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", Path(name).name)

@@ -145,6 +145,13 @@ def _tagged(family: str, figures: Mapping[str, Any]) -> dict[str, float]:
     return {f"{family}{name}": value for name, value in figures.items() if not isinstance(value, str)}
 
 
+def tagged(family: str, evaluation: Figures) -> dict[str, float]:
+    """Figures of every task for TensorBoard; the task is named where there are several."""
+    prefix = {task: f"{task}_" if len(evaluation) > 1 else "" for task in evaluation}
+    parts = [_tagged(f"{family}{prefix[task]}", figures) for task, figures in evaluation.items()]
+    return {tag: value for part in parts for tag, value in part.items()}
+
+
 class Judge(pl.Callback):
     """Before the first step, on the validation split now and then, and after the last step."""
 
@@ -160,7 +167,7 @@ class Judge(pl.Callback):
             for which, who in (("before", Origin.STUDENT), ("teacher", Origin.TEACHER)):
                 self.evaluation[which] = self.anchors.figures(which, partial(self._tested, module, who))
             for logger in trainer.loggers:
-                logger.log_metrics(self._told("before"), step=0)
+                logger.log_metrics(tagged("eval/test_", self.evaluation["before"]), step=0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """The step's own rollouts; validation every so often; the test at the end."""
@@ -172,7 +179,7 @@ class Judge(pl.Callback):
             module.metrics |= _tagged("eval/", judged(module.writers, asked, self.plan).figures)
         if step == module.plan.steps:
             self.evaluation["after"], self.files[RESPONSES] = self._tested(module, Origin.STUDENT)
-            module.metrics |= self._told("after")
+            module.metrics |= tagged("eval/test_", self.evaluation["after"])
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run need not do again."""
@@ -191,16 +198,6 @@ class Judge(pl.Callback):
             figures[name] = result.figures | of_problems(own)
             lines += own
         return figures, packed_responses(lines)
-
-    def _told(self, when: str) -> dict[str, float]:
-        """For TensorBoard; the task is named where there are several."""
-        figures = self.evaluation[when]
-        prefix = {name: f"{name}_" if len(figures) > 1 else "" for name in figures}
-        return {
-            tag: value
-            for name, own in figures.items()
-            for tag, value in _tagged(f"eval/test_{prefix[name]}", own).items()
-        }
 
     @staticmethod
     def _of_rollout(module: Distillation) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """A run from its configuration to its record: whatever happens in between, there is one, or the run can go on."""
 
 import json
-import re
 import tempfile
 import time
 import traceback
@@ -20,10 +19,10 @@ from opd_bench.catalogue import Method, made_method
 from opd_bench.configs import made
 from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
 from opd_bench.models.network import Network, frozen
-from opd_bench.reporting.files import SERIES, digests, packed_series
+from opd_bench.reporting.files import SERIES, packed_series, write_with_files
 from opd_bench.reporting.protocol import folder_of, protocol_of
 from opd_bench.reporting.published import referred
-from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_record, write_whole
+from opd_bench.reporting.record import RUN, Record, RecordError, read_record
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
 from opd_bench.training.anchors import Anchors
@@ -132,12 +131,8 @@ class Run:
             "teacher": _weights(self.config["models"]["teacher"], teacher.model),
         }
         module = Distillation(student, teacher, self.method, self.plan, train)
-        names = {
-            which: _anchor(weights[model]["name"], weights[model]["digest"])
-            for which, model in (("before", "student"), ("teacher", "teacher"))
-        }
-        judged = {which: weights[model] for which, model in (("before", "student"), ("teacher", "teacher"))}
-        anchors = Anchors(self.folder.parents[1] / "anchors", names, anchored(self), judged)
+        untrained = {"before": weights["student"], "teacher": weights["teacher"]}
+        anchors = Anchors(self.folder.parents[1] / "anchors", anchored(self), untrained)
         judge = Judge(self.evaluation, {self.task.name: test}, test._replace(split="validation"), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
@@ -171,14 +166,13 @@ class Run:
         return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
 
     def _write(self, parts: "Parts", content: Mapping[str, Any]) -> Record:
-        """The files first, so that a record never names what is not there."""
+        """Where the run is kept, or, if that can't be, where it can."""
         files = parts.judge.files | {SERIES: packed_series(parts.series.columns())}
-        content = dict(content) | {"files": digests(files)}
         try:
-            return _written(self.folder, files, content)
+            return write_with_files(self.folder, content, files)
         except (RecordError, OSError) as error:
             spare = Path(tempfile.mkdtemp(prefix="opd_bench-"))
-            _written(spare, files, content)
+            write_with_files(spare, content, files)
             raise RecordError(
                 f"{error}\nThe record is safe in {spare / RUN.file}; the same command writes it again."
             ) from error
@@ -199,17 +193,6 @@ class Parts:
     def callbacks(self) -> list[pl.Callback]:
         """In the order in which they see a step."""
         return [self.moments, self.noise, self.judge, self.series]
-
-
-def _anchor(name: str, weights: str) -> str:
-    """A folder's name."""
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', Path(name).name)}-{weights[:6]}"
-
-
-def _written(folder: Path, files: Mapping[str, bytes], content: Mapping[str, Any]) -> Record:
-    for name, packed in files.items():
-        write_whole(folder / name, packed)
-    return read_record(write_record(folder, content))
 
 
 def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:

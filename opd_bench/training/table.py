@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams.api_pb2 import DataType, Experiment, HParamInfo
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from opd_bench.reporting.figures import number
+from opd_bench.training.evaluation import tagged
 
 COLUMNS = (
     *("eval/final_sampled", "eval/final_greedy", "train/final_reverse_kl"),
@@ -25,10 +26,9 @@ FIRST = ("method", "protocol", "seed", "start", "status")
 
 def final_figures(content: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, as far as it came; what is not finite is left out."""
-    training, after = content["training"], content["evaluation"]["after"]
-    prefix = {task: f"{task}_" if len(after) > 1 else "" for task in after}
+    training = content["training"]
     found = {
-        **{f"eval/final_{prefix[task]}{name}": value for task, own in after.items() for name, value in own.items()},
+        **tagged("eval/final_", content["evaluation"]["after"]),
         "train/final_reverse_kl": training["reverse_kl"].get("last"),
         "grad/final_norm_median": training["gradient_norm"].get("median"),
         "grad/final_relative_variance": training["gradient"].get("relative_variance"),
