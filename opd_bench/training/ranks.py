@@ -1,17 +1,50 @@
 """What all processes have together. With one process everything is returned as it is."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Result = TypeVar("Result")
+
 
 def processes() -> int:
     """How many there are."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and speaks for all."""
+    return processes() == 1 or dist.get_rank() == 0
+
+
+def collected(value: Result) -> list[Result]:
+    """What each process has, in their order."""
+    if processes() == 1:
+        return [value]
+    parts: list[Any] = [None] * processes()
+    dist.all_gather_object(parts, value)
+    return parts
+
+
+def from_first(find: Callable[[], Result]) -> Result:
+    """What the first process finds, in all of them; its error is everyone's too."""
+    if processes() == 1:
+        return find()
+    box: list[Any] = [None, None]
+    if is_first():
+        try:
+            box = [find(), None]
+        except Exception as error:
+            box = [None, error]
+    dist.broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    found: Result = box[0]
+    return found
 
 
 def gathered(values: Tensor) -> tuple[Tensor, slice]:
@@ -32,10 +65,8 @@ def summed(numbers: Mapping[str, float]) -> dict[str, float]:
     """Σ over processes, by name; a name may be missing in some of them."""
     if processes() == 1:
         return dict(numbers)
-    parts: list[Any] = [None] * processes()
-    dist.all_gather_object(parts, dict(numbers))
     totals: Counter[str] = Counter()
-    for part in parts:
+    for part in collected(dict(numbers)):
         totals.update(part)
     return dict(totals)
 
