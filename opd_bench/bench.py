@@ -1,8 +1,6 @@
 """One run, or with -m many: python -m opd_bench.bench --help."""
 
-import logging
 import sys
-import warnings
 from typing import Any
 
 import hydra
@@ -16,37 +14,30 @@ from opd_bench.reporting.formats import terminal
 from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.record import RecordError, find_records
 
-NOISE = (
-    ".*LeafSpec.*",
-    ".*does not have many workers.*",
-    ".*manual optimization and every_n_train_steps.*",
-    ".*exists and is not empty.*",
-)
-"""Warnings of libraries about what is meant to be so."""
-
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="bench")
 def bench(config: DictConfig) -> None:
     """Perform the run that the configuration describes, unless it is done already."""
     from opd_bench.training.closing import closing  # what follows takes seconds to import, --help must not
+    from opd_bench.training.launch import quiet, supervised
     from opd_bench.training.run import Run
 
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     console = Console()
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         run = Run(resolved, console, bar=not many)
         done = run.record()
-        record = done or run.perform()
+        place = run.layout.place
+        record = done or (run.perform() if place.is_started else supervised(run))
     except (ValueError, TypeError, RecordError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         status = "no run"
     else:
-        closing(console, run, record, brief=many, done=done is not None)
-        for table in [] if many else tables(find_records([run.folder.parents[1]])[0]):
+        if place.rank == 0:
+            closing(console, run, record, brief=many, done=done is not None)
+        for table in [] if many or place.rank else tables(find_records([run.folder.parents[1]])[0]):
             console.print(terminal(table, console.width))
         status = record["status"]
     if status != "finished" and not many:  # of many, one that fails does not stop the rest

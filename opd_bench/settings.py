@@ -1,6 +1,7 @@
 """Settings: dataclasses that have no defaults, check every field when made, and are set once."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -63,6 +64,8 @@ def _complaint(hint: Any, value: Any) -> str | None:
         return complaint and f"{complaint} or null"
     if get_origin(hint) is Literal:
         return None if value in get_args(hint) else "one of " + ", ".join(map(str, get_args(hint)))
+    if (get_origin(hint) or hint) is Mapping:
+        return None if isinstance(value, Mapping) else "a mapping"
     if hint is bool:
         return None if isinstance(value, bool) else "true or false"
     kind, bound = get_args(hint) if get_origin(hint) is Annotated else (hint, Bound())

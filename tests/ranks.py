@@ -7,6 +7,7 @@ import socket
 import traceback
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class Witness(pl.Callback):
 
 
 def strategy_of(name: str) -> Strategy | str:
-    return ZeRO(int(name[-1]), **PARTITIONED) if name.startswith("zero") else name
+    return ZeRO(int(name[-1]), timedelta(seconds=SECONDS), False, PARTITIONED) if name.startswith("zero") else name
 
 
 class StudentThenData(Student):

@@ -23,7 +23,7 @@ def protocol_of(config: Mapping[str, Any], task: str, task_version: str, weights
     is_tuned, plan = config["ruleset"] == "tuned", dict(config["plan"])
     rate = {"learning_rate": plan.pop("learning_rate")}
     same = [VERSION, config["ruleset"], task_version, *weights]
-    same += [{key: config[key] for key in ("task", "models", "evaluation")}, plan]
+    same += [{key: config[key] for key in ("task", "models", "evaluation")}, plan, config["trainer"]["precision"]]
     family = short_digest(same)
     return {
         "name": f"{task}-{config['protocol']}" + ("-tuned" if is_tuned else ""),

@@ -2,9 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
@@ -27,29 +25,6 @@ def finite(name: str, value: Tensor, step: int) -> None:
     """It is, or the run ends."""
     if not torch.isfinite(value):
         raise StoppedError("nan" if value.isnan() else "diverged", f"{name} is {float(value)} at step {step}")
-
-
-class Limits(pl.Callback):
-    """Ends a run whose student has left its teacher for good, or that has had its time."""
-
-    def __init__(self, divergence: float, seconds: float | None):
-        self.divergence, self.seconds = divergence, seconds
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
-        """After the step has been told and kept."""
-        apart, spent = module.metrics["train/reverse_kl"], sum(module.seconds.values())
-        if apart > self.divergence:
-            raise StoppedError(
-                "diverged",
-                f"reverse KL is {apart:.3g} nats a token after step {trainer.global_step}, "
-                f"watch.divergence is {self.divergence:g}",
-            )
-        if self.seconds is not None and spent > self.seconds and trainer.global_step < trainer.max_steps:
-            raise StoppedError(
-                "timeout",
-                f"{spent:.0f} s after step {trainer.global_step}, watch.time_limit is {self.seconds:g}; "
-                "a higher one lets the same command go on",
-            )
 
 
 def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:

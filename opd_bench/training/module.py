@@ -93,8 +93,8 @@ class Distillation(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Before the strategy wraps or shards the student."""
         prepare(self.trainer, self.plan.clip)
-        if shards_parameters(self.trainer):
-            self.writers.networks = self._networks | {Origin.STUDENT: Network(copy.deepcopy(self.student))}
+        if shards_parameters(self.trainer) and self.writers.networks[Origin.STUDENT].model is self.student:
+            self.write_with(copy.deepcopy(self.student))
 
     def on_fit_start(self) -> None:
         """The models that are not trained go where the student is."""
@@ -109,6 +109,10 @@ class Distillation(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As saved."""
         self.seconds = dict(checkpoint["seconds"])
+
+    def write_with(self, copied: PreTrainedModel) -> None:
+        """Roll out from a whole copy of the student, which takes its weights before every use."""
+        self.writers.networks = self._networks | {Origin.STUDENT: Network(copied)}
 
     # ---------------------------------------------------------------- a step
 

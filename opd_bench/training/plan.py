@@ -61,6 +61,7 @@ class Watch(Settings):
     redraws: AtLeastTwo  # of the token at each prefix, where the vocabulary is too large to enumerate
     noise_every: NoneOrMore  # steps between looks at un-reduced gradients; 0: never
     checkpoint_every: NoneOrMore  # steps; 0: never, and a killed run starts again
+    checkpoints_kept: Count  # the newest
     divergence: Positive  # reverse KL in nats a token above which a run ends
     time_limit: Positive | None  # seconds of training after which a run ends
     weights_every: NoneOrMore  # steps between students kept for a probe, the first before step 1; 0: none

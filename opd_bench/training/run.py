@@ -1,13 +1,16 @@
 """A run from its configuration to its record: whatever happens in between, there is one, or the run can go on."""
 
 import json
+import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning.pytorch as pl
 import torch
@@ -22,28 +25,28 @@ from opd_bench.models.network import Network, frozen
 from opd_bench.reporting.files import SERIES, packed_series, write_with_files
 from opd_bench.reporting.protocol import folder_of, protocol_of
 from opd_bench.reporting.published import referred
-from opd_bench.reporting.record import RUN, Record, RecordError, read_record
+from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_whole
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
 from opd_bench.training.anchors import Anchors
 from opd_bench.training.board import Board, log_outcome
-from opd_bench.training.checkpoints import WholeCheckpointIO, keeper, newest
+from opd_bench.training.checkpoints import Checkpoints, Spread, fitting, manifest, newest
 from opd_bench.training.data import Problems
 from opd_bench.training.evaluation import Judge
-from opd_bench.training.health import Limits, StoppedError
 from opd_bench.training.kept import KeptWeights
+from opd_bench.training.layout import Layout
+from opd_bench.training.lock import locked
 from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
 from opd_bench.training.noise import GradientNoise
+from opd_bench.training.outcomes import FINAL, UNTOLD, outcome_of
 from opd_bench.training.plan import Evaluation, Plan, Watch
 from opd_bench.training.progress import ProgressBar
+from opd_bench.training.ranks import from_first, is_first
 from opd_bench.training.series import Series
+from opd_bench.training.stopping import Limits, asked, listening
+from opd_bench.training.strategies import sharded_loading, shards_parameters
 from opd_bench.training.summary import anchored, summary
-
-FINAL = ("finished", "nan", "diverged")
-"""Outcomes that another try would only repeat."""
-UNTOLD = "killed", "still running, or killed without a chance to say so; the same command goes on"
-"""Until the end is known."""
 
 
 @dataclass(eq=False)
@@ -61,6 +64,7 @@ class Run:
         self.plan: Plan = made(config["plan"])
         self.evaluation: Evaluation = made(config["evaluation"])
         self.watch: Watch = made(config["watch"])
+        self.layout: Layout = made(config["trainer"])
         self.seed: int = config["seed"]
         starts = config["models"]["starts"]
         self.start: str = config["start"] or starts[self.seed % len(starts)]
@@ -78,92 +82,125 @@ class Run:
         found = read_record(path)
         return found if found["status"] in FINAL else None
 
-    def perform(self) -> Record:
+    def perform(self, is_claimed: bool = False) -> Record:
         """Train, judge, record. Whatever becomes of a run is a record; one that was stopped goes on where it was."""
-        self._prepare_folder()
-        started = time.time()
-        parts = self._parts()
-        if not (self.folder / RUN.file).exists():  # for the case that nothing can be written later
-            self._write(parts, summary(self, parts, *UNTOLD, 0.0))
-        status, reason = "finished", ""
-        try:
-            self._fit(parts)
-        except StoppedError as error:
-            status, reason = error.status, str(error)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            status, reason = "out of memory", str(error) or "no more memory to be had"
-        except Exception as error:
-            status, reason = "crash", f"{type(error).__name__}: {error}"
-            (self.folder / "error.txt").write_text(traceback.format_exc())
-        except (KeyboardInterrupt, SystemExit):  # Lightning makes these of SIGINT and SIGTERM
-            reason = f"stopped from outside after step {len(parts.series.rows)}; the same command goes on"
-            self._write(parts, summary(self, parts, "killed", reason, time.time() - started))
-            raise SystemExit(f"{self.config['name']}, seed {self.seed}: {reason}") from None
-        content = summary(self, parts, status, reason, time.time() - started)
-        record = self._write(parts, content)
-        log_outcome(record | {"folder": str(self.folder)}, self.watch.samples_shown)
-        return record
+        is_claimed = is_claimed or self.layout.place.rank > 0
+        with nullcontext() if is_claimed else self.claimed(), listening():
+            return self._performed()
 
-    # ---------------------------------------------------------------- steps of that
-
-    def _prepare_folder(self) -> None:
+    @contextmanager
+    def claimed(self) -> Iterator[IO[str]]:
+        """The folder can be written, and is this run's alone."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.config, indent=1)
-            (self.folder / "config.json").write_text(text)
+            lock = locked(self.folder)
+            write_whole(self.folder / "config.json", json.dumps(self.config, indent=1))
         except OSError as error:
             raise RecordError(
                 f"{self.folder} can't be written: {error}. Choose another place with results=FOLDER"
             ) from error
-        if self.config["again"]:
-            for path in [*self.folder.glob("checkpoints/*"), *self.folder.glob("tensorboard/*")]:
-                path.unlink()
+        with lock:
+            if self.config["again"]:
+                for name in ("checkpoints", "tensorboard"):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
+            yield lock
 
-    def _parts(self) -> "Parts":
-        torch.set_num_threads(self.config["trainer"]["threads"])
+    # ---------------------------------------------------------------- steps of that
+
+    def _performed(self) -> Record:
+        started = time.time()
+        torch.set_num_threads(self.layout.threads)
+        trainer = self._trainer()
+        parts = self._parts(trainer)
+        checkpoint = from_first(self._checkpoint)
+        if is_first() and not (self.folder / RUN.file).exists():  # for the case that nothing can be written later
+            self._write(parts, summary(self, parts, *UNTOLD, 0.0))
+        status, reason = "finished", ""
+        try:
+            self._fit(trainer, parts, checkpoint)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            status, reason = outcome_of(error)
+            if status == "crash":
+                which = "" if is_first() else f"-process-{trainer.global_rank}"
+                (self.folder / f"error{which}.txt").write_text(traceback.format_exc())
+        content = summary(self, parts, status, reason, time.time() - started)
+        if not is_first():
+            return content
+        record = self._write(parts, content)
+        if status == "killed" and asked():
+            raise SystemExit(self.told(reason))
+        log_outcome(record | {"folder": str(self.folder)}, self.watch.samples_shown)
+        return record
+
+    def told(self, reason: str) -> str:
+        """A line that ends a command."""
+        return f"{self.config['name']}, seed {self.seed}: {reason}"
+
+    def _trainer(self) -> pl.Trainer:
+        return self.layout.trainer(
+            max_steps=self.plan.steps,
+            logger=False,
+            default_root_dir=self.folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
+        )
+
+    def _parts(self, trainer: pl.Trainer | None = None) -> "Parts":
         words = tokenizer(self.start)
         teacher = Network(frozen(causal_lm(self.config["models"]["teacher"])), self.config["models"]["teacher_scale"])
         train = Problems(self.task, words, "train", self.seed)
         test = Problems(self.task, words, "test", self.evaluation.seed)
-        student = causal_lm(self.start)
+        start = student = causal_lm(self.start)
         weights = {
-            "student": _weights(self.start, student) | {"vocabulary": len(words)},
+            "student": _weights(self.start, start) | {"vocabulary": len(words)},
             "teacher": _weights(self.config["models"]["teacher"], teacher.model),
         }
+        if trainer and shards_parameters(trainer):
+            with sharded_loading(trainer):
+                student = causal_lm(self.start)
+        if self.layout.gradient_checkpointing:
+            student.gradient_checkpointing_enable({"use_reentrant": False})
         module = Distillation(student, teacher, self.method, self.plan, train)
+        if student is not start:
+            module.write_with(start)
         untrained = {"before": weights["student"], "teacher": weights["teacher"]}
         anchors = Anchors(self.folder.parents[1] / "anchors", anchored(self), untrained)
         judge = Judge(self.evaluation, {self.task.name: test}, test._replace(split="validation"), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
 
-    def _fit(self, parts: "Parts") -> None:
-        checkpoint = newest(self.folder / "checkpoints")
-        trainer = pl.Trainer(
-            **{key: self.config["trainer"][key] for key in ("accelerator", "devices", "precision")},
-            max_steps=self.plan.steps,
-            callbacks=[*parts.callbacks, Board(self.watch.histograms_every), *self._extras()],
-            logger=TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=_step_of(checkpoint)),
-            plugins=[WholeCheckpointIO()],
-            default_root_dir=self.folder,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=self.watch.checkpoint_every > 0,
-            use_distributed_sampler=False,
-            log_every_n_steps=1,
-        )
-        if trainer.world_size > 1:  # checkpoints, evaluation and records are those of one process
-            raise ValueError(f"a run has one process for now, got trainer.devices={trainer.world_size}")
-        trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
+    def _checkpoint(self) -> Path | None:
+        """From which to go on."""
+        found, complaints = newest(self.folder / "checkpoints")
+        for complaint in complaints:
+            warnings.warn(f"{complaint}. Going on from {found.name if found else 'the beginning'}", stacklevel=2)
+        if found:
+            fitting(found, self._spread)
+        return found
+
+    def _fit(self, trainer: pl.Trainer, parts: "Parts", checkpoint: Path | None) -> None:
+        done = manifest(checkpoint)["step"] if checkpoint else None
+        purge = None if done is None else done + 1  # from here on TensorBoard is to forget what an earlier try has told
+        trainer.loggers = [TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=purge)]
+        trainer.callbacks += [*parts.callbacks, Board(self.watch.histograms_every), *self._extras()]  # type: ignore[attr-defined]
+        state = fitting(checkpoint, self._spread) if checkpoint else None
+        trainer.fit(parts.module, ckpt_path=state, weights_only=True)
 
     def _extras(self) -> list[pl.Callback]:
         title = f"{self.config['name']}, seed {self.seed}"
-        bars: list[pl.Callback] = [ProgressBar(self.console, title)] if self.bar else []
+        found: list[pl.Callback] = [ProgressBar(self.console, title)] if self.bar else []
         if self.watch.weights_every:
-            bars.append(KeptWeights(self.folder / "weights", self.watch.weights_every))
-        bars.append(Limits(self.watch.divergence, self.watch.time_limit))
-        every = self.watch.checkpoint_every
-        return [*bars, keeper(self.folder / "checkpoints", every)] if every else bars
+            found.append(KeptWeights(self.folder / "weights", self.watch.weights_every))
+        watch = self.watch
+        keeper = Checkpoints(self.folder / "checkpoints", watch.checkpoint_every, watch.checkpoints_kept, self._spread)
+        return [*found, Limits(watch.divergence, watch.time_limit, keeper.save), keeper]
+
+    @property
+    def _spread(self) -> Spread:
+        return Spread(self.layout.strategy, self.layout.processes)
 
     def _write(self, parts: "Parts", content: Mapping[str, Any]) -> Record:
         """Where the run is kept, or, if that can't be, where it can."""
@@ -198,8 +235,3 @@ class Parts:
 def _weights(name: str, model: PreTrainedModel) -> dict[str, Any]:
     """Which weights they were, and what of their own sampling settings was not followed."""
     return {"name": name, "digest": digest(model), "sampling_settings_ignored": ignored_settings(model)}
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    """From which step on TensorBoard is to forget what an earlier try has told."""
-    return int(checkpoint.stem.removeprefix("step")) + 1 if checkpoint else 0

@@ -1,8 +1,9 @@
 """One optimiser step under each of Lightning's strategies: backward passes that stay local, then one reduction."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,12 +21,19 @@ Check = Callable[[Tensor], None]
 class ZeRO(DeepSpeedStrategy):
     """Lightning's strategy, on CPU too; `zero` are entries of DeepSpeed's own zero_optimization."""
 
-    def __init__(self, stage: int, **zero: Any):
+    def __init__(self, stage: int, timeout: timedelta, offload: bool, zero: Mapping[str, Any]):
         if not torch.cuda.is_available():
             os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is first imported
-        super().__init__(stage=stage, logging_batch_size_per_gpu=1)
+        super().__init__(
+            stage=stage,
+            timeout=timeout,
+            offload_optimizer=offload,
+            offload_parameters=offload and stage == 3,
+            logging_batch_size_per_gpu=1,
+        )
         assert self.config is not None
         self.config["zero_optimization"] |= zero
+        self.config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own has to be compiled
 
     def setup_environment(self) -> None:
         """The parent's, without its refusal of everything but CUDA."""
@@ -147,9 +155,35 @@ def update_of(trainer: pl.Trainer, module: nn.Module) -> Update:
             return Update(trainer, module)
 
 
+def shards_optimiser(trainer: pl.Trainer) -> bool:
+    """Each process has a part of the optimiser's state, with weights of its own in float32."""
+    return isinstance(trainer.strategy, DeepSpeedStrategy)
+
+
 def shards_parameters(trainer: pl.Trainer) -> bool:
     """Stage 3: a parameter is whole only where it is used."""
     return isinstance(trainer.strategy, DeepSpeedStrategy) and trainer.strategy.zero_stage_3
+
+
+@contextmanager
+def sharded_loading(trainer: pl.Trainer) -> Iterator[None]:
+    """Where the student is loaded: under stage 3 straight into shards, so that it is whole nowhere.
+
+    Nothing else may be loaded in here: whatever transformers loads would be sharded too.
+    """
+    if not shards_parameters(trainer):
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    assert isinstance(trainer.strategy, DeepSpeedStrategy)
+    config: Any = trainer.strategy.config
+    kept = HfDeepSpeedConfig({**config, "train_micro_batch_size_per_gpu": 1})  # transformers has a weak reference
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+        del kept
 
 
 def prepare(trainer: pl.Trainer, clip: float | None) -> None:

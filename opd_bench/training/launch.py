@@ -1,0 +1,166 @@
+"""One run in several processes of this machine, started, watched and ended together.
+
+Where all processes are started from outside, by torchrun or SLURM, nothing of this is used.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_record
+from opd_bench.training.layout import Layout
+from opd_bench.training.outcomes import FINAL
+from opd_bench.training.run import Run
+from opd_bench.training.stopping import asked, listening, stopped
+
+WORKER = "opd_bench.training.worker"
+NO_RUN = "no run"
+"""The outcome of a process that could not even begin."""
+NOISE = (
+    ".*LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*torch.distributed.* is deprecated.*",
+    ".*When saving the DeepSpeed Stage 3 checkpoint.*",
+)
+"""Warnings of libraries about what is meant to be so."""
+LOOK = 0.05
+"""Seconds between looks at the processes."""
+
+
+def supervised(run: Run) -> Record:
+    """The record of a run whose processes are children of this one."""
+    with run.claimed() as lock, listening(), tempfile.TemporaryDirectory(prefix="opd_bench-") as room:
+        with _started(run, lock, Path(room)) as workers:
+            _watched(workers, run)
+        codes = [worker.returncode for worker in workers]
+        outcomes = {int(path.stem): json.loads(path.read_text()) for path in Path(room).glob("*.outcome")}
+    for outcome in outcomes.values():
+        if outcome["status"] == NO_RUN:
+            raise RecordError(outcome["reason"])
+    record = _settled(run, codes, outcomes)
+    if record["status"] == "killed" and asked():
+        raise SystemExit(run.told(record["reason"]))
+    return record
+
+
+def quiet() -> None:
+    """Libraries' words about what is meant to be so are not shown."""
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric", "DeepSpeed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _started(run: Run, lock: IO[str], room: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """All processes. They hold the lock too, and end when this process does, however it does."""
+    read, write = os.pipe()
+    (room / "task.json").write_text(json.dumps({"config": run.config, "bar": run.bar, "command": sys.orig_argv}))
+    names = _names(run.layout)
+    logs = run.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        for local in range(run.layout.local):
+            rank = run.layout.place.rank + local
+            with (logs / f"process-{rank}.txt").open("w") as log:
+                workers.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", WORKER, str(room), str(read)],
+                        env={**os.environ, **names, "RANK": str(rank), "LOCAL_RANK": str(local)},
+                        stdout=log if rank else None,
+                        stderr=log if rank else None,
+                        pass_fds=(read, lock.fileno()),
+                        start_new_session=True,  # a terminal's Ctrl-C comes here, and is passed on
+                    )
+                )
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        os.close(read)
+        os.close(write)
+
+
+def _names(layout: Layout) -> dict[str, str]:
+    """What tells all processes of this node how many there are and where they find one another: torchrun's names."""
+    same = {"WORLD_SIZE": str(layout.processes), "NODE_RANK": str(layout.place.node)}
+    if layout.num_nodes == 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return {**same, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"trainer.num_nodes={layout.num_nodes} needs {' and '.join(missing)} in the environment, the same on every "
+            "node, and NODE_RANK=0, 1, … to tell them apart; or start it with torchrun or srun"
+        )
+    return same
+
+
+def _watched(workers: list[subprocess.Popen[bytes]], run: Run) -> None:
+    """Until all have ended: by themselves, because this process was asked to stop, or because one of them is gone."""
+    deadline, told = float("inf"), 0
+    while any(worker.poll() is None for worker in workers):
+        try:
+            time.sleep(LOOK)
+            if asked() and not told:
+                told = _tell(workers)
+                run.console.print("stopping after this step; once more stops at once", style="yellow")
+        except KeyboardInterrupt:
+            told += _tell(workers)
+            deadline = min(deadline, time.monotonic() + (run.layout.grace if told < 3 else 0))
+        if any(worker.poll() not in (None, 0) for worker in workers):
+            deadline = min(deadline, time.monotonic() + run.layout.grace)
+        if time.monotonic() > deadline:
+            for worker in workers:
+                worker.kill()
+
+
+def _tell(workers: list[subprocess.Popen[bytes]]) -> int:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+    return 1
+
+
+def _settled(run: Run, codes: list[int], outcomes: dict[int, dict[str, str]]) -> Record:
+    """The record, which knows what became of the processes that could not say so there themselves."""
+    path = run.folder / RUN.file
+    record = read_record(path)
+    if run.layout.place.node or record["status"] in FINAL or not any(codes):
+        return record
+    status, reason = _fate(codes, outcomes, record["budget"]["steps"])
+    if (record["status"], record["reason"]) != (status, reason):
+        write_record(run.folder, {**record, "status": status, "reason": reason})
+    return read_record(path)
+
+
+def _fate(codes: list[int], outcomes: dict[int, dict[str, str]], steps: int) -> tuple[str, str]:
+    """The first thing that went wrong: an error in a process, else the end of one, else what they were told."""
+    for rank, outcome in sorted(outcomes.items()):
+        if outcome["status"] != "killed" and outcome["status"] != "finished":
+            return outcome["status"], f"{outcome['reason']}{_which(rank, len(codes))}"
+    for rank, code in enumerate(codes):
+        if code < 0 and rank not in outcomes and not asked():
+            name = signal.Signals(-code).name
+            return "killed", f"ended by {name} after step {steps}{_which(rank, len(codes))}; the same command goes on"
+    told: Any = next(iter(outcomes.values()), None)
+    return "killed", told["reason"] if told else stopped(asked() or "it is not known how", steps)
+
+
+def _which(rank: int, processes: int) -> str:
+    return f" (in process {rank} of {processes})" if processes > 1 else ""
