@@ -83,7 +83,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_p
     longer = [*SMALL, "plan.steps=40", "evaluation.every=0"]
     assert output("method=tropd", f"results={tmp_path / 'whole'}", *longer).returncode == 0
     process = subprocess.Popen(command("method=tropd", f"results={tmp_path / 'cut'}", *longer), cwd=ROOT)
-    wait_for(process, tmp_path, "cut/*/*/*/checkpoints/*000010.ckpt")
+    wait_for(process, tmp_path, "cut/*/*/*/checkpoints/step000010/manifest.json")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (record,), _ = find_records([tmp_path / "cut"])
@@ -127,8 +127,8 @@ def test_when_the_disk_is_full_at_the_end_nothing_is_lost(tmp_path, monkeypatch)
     monkeypatch.setattr(record_module.os, "fsync", fsync)
     run, fit = small_run(tmp_path, "opd", "watch.checkpoint_every=0"), Run._fit
 
-    def full_from_now_on(run, parts):
-        fit(run, parts)
+    def full_from_now_on(*given):
+        fit(*given)
         full[0] = True
 
     monkeypatch.setattr(Run, "_fit", full_from_now_on)

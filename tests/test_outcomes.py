@@ -37,7 +37,7 @@ class After(pl.Callback):
         (torch.OutOfMemoryError("tried to allocate 80 GiB"), "out of memory", "tried to allocate 80 GiB", False),
         (MemoryError(), "out of memory", "no more memory to be had", False),
         (OSError(28, "No space left on device"), "crash", "OSError: [Errno 28] No space left on device", False),
-        (KeyboardInterrupt(), "killed", "stopped from outside after step 2; the same command goes on", False),
+        (KeyboardInterrupt(), "killed", "stopped from outside, at once, after step 2; the same command goes on", False),
     ],
 )
 def test_what_ends_a_run_is_in_its_record(tmp_path, monkeypatch, error, status, reason, is_final):
@@ -89,14 +89,14 @@ def test_an_infinite_loss_is_told_from_one_that_is_no_number():
 def test_a_terminated_command_says_so_in_its_record(tmp_path):
     arguments = [sys.executable, "-m", "opd_bench.bench", "method=opd", f"results={tmp_path}", *SMALL]
     process = subprocess.Popen([*arguments, "plan.steps=4000"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_for(process, tmp_path, "*/*/*/checkpoints/*.ckpt")
+    wait_for(process, tmp_path, "*/*/*/checkpoints/*/manifest.json")
     os.kill(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "the same command goes on" in said
     ((record,), _) = find_records([tmp_path])
     assert record["status"] == "killed"
-    assert record["reason"].startswith("stopped from outside after step ")
+    assert record["reason"].startswith("stopped from outside (SIGTERM) after step ")
     assert record["budget"]["steps"] > 0
 
 

@@ -140,6 +140,8 @@ def _tell(workers: list[subprocess.Popen[bytes]]) -> int:
 def _settled(run: Run, codes: list[int], outcomes: dict[int, dict[str, str]]) -> Record:
     """The record, which knows what became of the processes that could not say so there themselves."""
     path = run.folder / RUN.file
+    if not path.exists():
+        raise RecordError(_fate(codes, outcomes, 0)[1])
     record = read_record(path)
     if run.layout.place.node or record["status"] in FINAL or not any(codes):
         return record

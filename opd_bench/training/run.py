@@ -39,12 +39,12 @@ from opd_bench.training.lock import locked
 from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
 from opd_bench.training.noise import GradientNoise
-from opd_bench.training.outcomes import FINAL, UNTOLD, outcome_of
+from opd_bench.training.outcomes import FINAL, UNTOLD, Outcome, outcome_of
 from opd_bench.training.plan import Evaluation, Plan, Watch
 from opd_bench.training.progress import ProgressBar
 from opd_bench.training.ranks import from_first, is_first
 from opd_bench.training.series import Series
-from opd_bench.training.stopping import Limits, asked, listening
+from opd_bench.training.stopping import Limits, listening
 from opd_bench.training.strategies import sharded_loading, shards_parameters
 from opd_bench.training.summary import anchored, summary
 
@@ -114,21 +114,21 @@ class Run:
         parts = self._parts(trainer)
         checkpoint = from_first(self._checkpoint)
         if is_first() and not (self.folder / RUN.file).exists():  # for the case that nothing can be written later
-            self._write(parts, summary(self, parts, *UNTOLD, 0.0))
-        status, reason = "finished", ""
+            self._write(parts, summary(self, parts, UNTOLD, 0.0))
+        outcome = Outcome("finished")
         try:
             self._fit(trainer, parts, checkpoint)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
-            status, reason = outcome_of(error)
-            if status == "crash":
+            outcome = outcome_of(error, len(parts.series.rows))
+            if outcome.status == "crash":
                 which = "" if is_first() else f"-process-{trainer.global_rank}"
                 (self.folder / f"error{which}.txt").write_text(traceback.format_exc())
-        content = summary(self, parts, status, reason, time.time() - started)
+        content = summary(self, parts, outcome, time.time() - started)
         if not is_first():
             return content
         record = self._write(parts, content)
-        if status == "killed" and asked():
-            raise SystemExit(self.told(reason))
+        if outcome.is_asked:
+            raise SystemExit(self.told(outcome.reason))
         log_outcome(record | {"folder": str(self.folder)}, self.watch.samples_shown)
         return record
 

@@ -16,6 +16,7 @@ import torch
 from opd_bench.catalogue import Method
 from opd_bench.redraw import relative
 from opd_bench.reporting.record import short_digest
+from opd_bench.training.outcomes import Outcome
 from opd_bench.training.series import Series, mean, norms
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ LAST = ("student_entropy", "length", "truncated", "overlap")
 LIBRARIES = ("opd-bench", "torch", "lightning", "transformers", "torchmetrics", "hydra-core", "numpy")
 
 
-def summary(run: "Run", parts: "Parts", status: str, reason: str, seconds: float) -> dict[str, Any]:
+def summary(run: "Run", parts: "Parts", outcome: Outcome, seconds: float) -> dict[str, Any]:
     """Everything of a record but what `write_record` adds."""
     return {
-        "status": status,
-        "reason": reason,
+        "status": outcome.status,
+        "reason": outcome.reason,
         "protocol": run.protocol,
         "method": {"name": run.config["name"], **described(run.method)},
         "seed": run.seed,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from opd_bench.reporting.record import RecordError
 from opd_bench.training.launch import NO_RUN, quiet
+from opd_bench.training.outcomes import outcome_of
 from opd_bench.training.run import Run
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     except (ValueError, TypeError, RecordError) as error:
         outcome["reason"] = str(error)  # told by the parent, once
     except Exception as error:
-        outcome["reason"] = f"{type(error).__name__}: {error}"
+        outcome = outcome_of(error, 0)._asdict()
         raise
     finally:
         (room / f"{rank}.outcome").write_text(json.dumps(outcome))
