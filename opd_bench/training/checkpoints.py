@@ -80,7 +80,7 @@ class Checkpoints(pl.Callback):
 
     def _begun(self, place: Path, unfinished: Path, needed: int) -> str:
         """What is to be done, once there is room for it."""
-        if (place / MANIFEST).exists():
+        if place.exists() and not damage(place):
             return "is there"
         for left in self.folder.glob("*.part"):
             shutil.rmtree(left)

@@ -4,18 +4,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from opd_bench.reporting.files import RESPONSES, read_anchor_responses, read_responses
-from opd_bench.reporting.record import Record
+from opd_bench.reporting.record import Record, RecordError
 
 
 def samples(record: Record, count: int) -> str:
     """The first `count` problems and the greedy response to each, from the files that are kept beside the record."""
-    before = read_anchor_responses(record, "before") if record["evaluation"]["before"] else []
+    before = _before(record) if record["evaluation"]["before"] else []
     after = read_responses(record) if RESPONSES in record["files"] else []
     said_then = {"before": before, "after": after}
     judged = {when: lines for when, lines in said_then.items() if lines}
     number = min((len(lines) for lines in judged.values()), default=0)
     rows = [{when: lines[place] for when, lines in judged.items()} for place in range(min(number, count))]
     return "\n\n".join(_page(place, row) for place, row in enumerate(rows, 1))
+
+
+def _before(record: Record) -> list[dict[str, Any]]:
+    """Nothing where they were removed since: it is kept once for many runs, and none of them needs it to be whole."""
+    try:
+        return read_anchor_responses(record, "before")
+    except RecordError:
+        return []
 
 
 def verbatim(text: str) -> str:
