@@ -1,7 +1,7 @@
 """What may happen to a run of several processes, with real processes, signals and engines: nothing hangs or is lost."""
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,7 +60,7 @@ def ended(process: subprocess.Popen, folder: Path, seconds: float = 60) -> str:
     return said
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_when_one_process_is_killed_the_others_end_and_the_record_says_so(tmp_path, victim):
     process = started(tmp_path, *LONG, "trainer=cpu_zero1")
     os.kill(begun(process, tmp_path)[victim], signal.SIGKILL)
@@ -69,6 +69,122 @@ def test_when_one_process_is_killed_the_others_end_and_the_record_says_so(tmp_pa
     assert time.monotonic() - start < 20
     assert process.returncode == 1
     record = record_of(tmp_path)
+    steps = record["budget"]["steps"]
+    reason = f"process {victim} of 2 was ended by SIGKILL after step {steps}; the same command goes on"
+    assert (record["status"], record["reason"]) == ("killed", reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
+def test_a_terminated_run_saves_its_last_step_and_goes_on_to_the_bit(tmp_path, strategy):
+    options = (*SMALL, "plan.steps=25", "evaluation.every=0", f"trainer=cpu_{strategy}")
+    process = started(tmp_path / "cut", *options)
+    begun(process, tmp_path / "cut")
+    process.send_signal(signal.SIGTERM)
+    said = ended(process, tmp_path / "cut")
+    record = record_of(tmp_path / "cut")
+    steps = record["budget"]["steps"]
+    assert 2 <= steps < 25
+    assert record["reason"] == f"stopped from outside (SIGTERM) after step {steps}; the same command goes on"
+    assert record["reason"] in said
+    assert list((tmp_path / "cut").glob(f"*/*/*/checkpoints/step{steps:06d}/manifest.json"))
+    for name in ("cut", "whole"):
+        process = started(tmp_path / name, *options)
+        ended(process, tmp_path / name, 120)
+        assert process.returncode == 0
+    records = [outcome(record_of(tmp_path / name)) for name in ("cut", "whole")]
+    for record in records:
+        del record["config"]["results"]
+    assert records[0] == records[1]
+
+
+@pytest.mark.slow
+def test_once_more_stops_at_once_and_the_record_is_written(tmp_path):
+    process = started(tmp_path, *LONG, "trainer=cpu_ddp", "watch.checkpoint_every=1", "plan.micro_batches=8")
+    begun(process, tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    said = ended(process, tmp_path)
+    assert "Traceback" not in said
+    record = record_of(tmp_path)
     assert record["status"] == "killed"
-    assert f"ended by SIGKILL after step {record['budget']['steps']} (in process {victim} of 2)" in record["reason"]
-    assert json.loads(json.dumps(outcome(record)))
+    assert "stopped from outside" in record["reason"]
+    assert record["budget"]["steps"] > 0
+
+
+@pytest.mark.slow
+def test_where_the_command_itself_is_killed_nothing_is_left_running(tmp_path):
+    process = started(tmp_path, *LONG, "trainer=cpu_zero3")
+    assert len(begun(process, tmp_path)) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while workers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    record = record_of(tmp_path)
+    assert (record["status"], "the same command goes on" in record["reason"]) == ("killed", True)
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_folder_says_so_and_stops(tmp_path):
+    first = started(tmp_path, *LONG, "trainer=cpu_zero1")
+    begun(first, tmp_path)
+    kept = record_of(tmp_path)
+    for trainer in ("cpu", "cpu_zero1"):
+        second = started(tmp_path, *LONG, f"trainer={trainer}")
+        _, said = second.communicate(timeout=60)
+        assert second.returncode == 1
+        assert f"is in use by process {first.pid} on " in said
+        assert "Traceback" not in said
+    assert record_of(tmp_path)["id"] == kept["id"]
+    first.send_signal(signal.SIGTERM)
+    ended(first, tmp_path)
+    assert record_of(tmp_path)["status"] == "killed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        ("Mistaken", "crash", "KeyError: 'no such answer' (in process 1 of 2)"),
+        ("Hungry", "out of memory", "(in process 1 of 2)"),
+        (
+            "Endless",
+            "killed",
+            "process 1 of 2 did not answer and had to be ended after step 3; the same command goes on",
+        ),
+    ],
+)
+def test_what_goes_wrong_in_one_process_ends_all_and_is_told(tmp_path, fault, status, words):
+    options = ("trainer=cpu_zero2", "trainer.timeout=4", f"method.source._target_=tests.faulty.{fault}")
+    start = time.monotonic()
+    process = started(tmp_path, *LONG, *options)
+    said = ended(process, tmp_path, 120)
+    assert time.monotonic() - start < 60
+    assert process.returncode == 1
+    record = record_of(tmp_path)
+    assert (record["status"], record["budget"]["steps"]) == (status, 3), said
+    assert words in record["reason"]
+    if fault == "Mistaken":
+        (trace,) = tmp_path.rglob("error-process-1.txt")
+        assert "in fault" in trace.read_text()
+
+
+@pytest.mark.slow
+def test_what_can_t_begin_is_one_error_and_no_record(tmp_path):
+    process = started(tmp_path, *SMALL, "trainer=cpu_ddp", "plan.prompts=7")
+    said = ended(process, tmp_path)
+    assert said.strip().splitlines()[-1].startswith("error: ")
+    assert "plan.prompts must be a multiple of the number of processes, 2, got 7" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_folder_that_vanishes_under_a_run_does_not_take_its_result_along(tmp_path):
+    process = started(tmp_path, *SMALL, "plan.steps=60", "evaluation.every=0", "trainer=cpu")
+    wait_for(process, tmp_path, "*/*/*/checkpoints/step*/manifest.json")
+    shutil.rmtree(tmp_path / next(path.name for path in tmp_path.iterdir()))
+    said = ended(process, tmp_path, 120)
+    found = [record["status"] for record in find_records([tmp_path])[0]]
+    assert found == ["finished"] or "The record is safe in" in said, said

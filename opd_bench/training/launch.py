@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +25,8 @@ from opd_bench.training.run import Run
 from opd_bench.training.stopping import asked, listening, stopped
 
 WORKER = "opd_bench.training.worker"
+Outcome = Mapping[str, Any]
+"""What a process has left word of: status and reason."""
 NO_RUN = "no run"
 """The outcome of a process that could not even begin."""
 NOISE = (
@@ -41,18 +43,19 @@ LOOK = 0.05
 
 def supervised(run: Run) -> Record:
     """The record of a run whose processes are children of this one."""
+    path = run.folder / RUN.file
     with run.claimed() as lock, listening(), tempfile.TemporaryDirectory(prefix="opd_bench-") as room:
+        before = path.read_bytes() if path.exists() else None
         with _started(run, lock, Path(room)) as workers:
-            _watched(workers, run)
-        codes = [worker.returncode for worker in workers]
-        outcomes = {int(path.stem): json.loads(path.read_text()) for path in Path(room).glob("*.outcome")}
-    for outcome in outcomes.values():
-        if outcome["status"] == NO_RUN:
-            raise RecordError(outcome["reason"])
-    record = _settled(run, codes, outcomes)
-    if record["status"] == "killed" and asked():
-        raise SystemExit(run.told(record["reason"]))
-    return record
+            codes = _watched(workers, run)
+        outcomes = {int(told.stem): json.loads(told.read_text()) for told in Path(room).glob("*.outcome")}
+        refused = [outcome["reason"] for outcome in outcomes.values() if outcome["status"] == NO_RUN]
+        if refused:
+            raise RecordError(refused[0])
+        record = _settled(run, codes, outcomes, is_new=path.exists() and path.read_bytes() != before)
+        if record["status"] == "killed" and asked():
+            raise SystemExit(run.told(record["reason"]))
+        return record
 
 
 def quiet() -> None:
@@ -111,10 +114,10 @@ def _names(layout: Layout) -> dict[str, str]:
     return same
 
 
-def _watched(workers: list[subprocess.Popen[bytes]], run: Run) -> None:
-    """Until all have ended: by themselves, because this process was asked to stop, or because one of them is gone."""
+def _watched(workers: list[subprocess.Popen[bytes]], run: Run) -> list[int | None]:
+    """How all have ended: by themselves, told to stop as this process was, or, None, because they had to be."""
     deadline, told = float("inf"), 0
-    while any(worker.poll() is None for worker in workers):
+    while any(worker.poll() is None for worker in workers) and time.monotonic() < deadline:
         try:
             time.sleep(LOOK)
             if asked() and not told:
@@ -125,9 +128,7 @@ def _watched(workers: list[subprocess.Popen[bytes]], run: Run) -> None:
             deadline = min(deadline, time.monotonic() + (run.layout.grace if told < 3 else 0))
         if any(worker.poll() not in (None, 0) for worker in workers):
             deadline = min(deadline, time.monotonic() + run.layout.grace)
-        if time.monotonic() > deadline:
-            for worker in workers:
-                worker.kill()
+    return [worker.poll() for worker in workers]
 
 
 def _tell(workers: list[subprocess.Popen[bytes]]) -> int:
@@ -137,32 +138,33 @@ def _tell(workers: list[subprocess.Popen[bytes]]) -> int:
     return 1
 
 
-def _settled(run: Run, codes: list[int], outcomes: dict[int, dict[str, str]]) -> Record:
+def _settled(run: Run, codes: list[int | None], outcomes: Mapping[int, Outcome], is_new: bool) -> Record:
     """The record, which knows what became of the processes that could not say so there themselves."""
     path = run.folder / RUN.file
-    if not path.exists():
-        raise RecordError(_fate(codes, outcomes, 0)[1])
-    record = read_record(path)
-    if run.layout.place.node or record["status"] in FINAL or not any(codes):
+    record = read_record(path) if path.exists() else None
+    if record and (run.layout.place.node or not any(codes)):
         return record
-    status, reason = _fate(codes, outcomes, record["budget"]["steps"])
-    if (record["status"], record["reason"]) != (status, reason):
+    status, reason = _fate(codes, outcomes, record["budget"]["steps"] if record else 0)
+    if record is None or (record["status"] in FINAL and not is_new):
+        raise RecordError(f"{reason}. {path} is {'what it was' if record else 'not written yet'}")
+    if record["status"] not in FINAL and (record["status"], record["reason"]) != (status, reason):
         write_record(run.folder, {**record, "status": status, "reason": reason})
     return read_record(path)
 
 
-def _fate(codes: list[int], outcomes: dict[int, dict[str, str]], steps: int) -> tuple[str, str]:
+def _fate(codes: list[int | None], outcomes: Mapping[int, Outcome], steps: int) -> tuple[str, str]:
     """The first thing that went wrong: an error in a process, else the end of one, else what they were told."""
     for rank, outcome in sorted(outcomes.items()):
-        if outcome["status"] != "killed" and outcome["status"] != "finished":
-            return outcome["status"], f"{outcome['reason']}{_which(rank, len(codes))}"
+        if outcome["status"] not in ("killed", "finished"):
+            return outcome["status"], f"{outcome['reason']} (in process {rank} of {len(codes)})"
     for rank, code in enumerate(codes):
-        if code < 0 and rank not in outcomes and not asked():
-            name = signal.Signals(-code).name
-            return "killed", f"ended by {name} after step {steps}{_which(rank, len(codes))}; the same command goes on"
+        if rank in outcomes or asked():
+            continue
+        how = "did not answer and had to be ended" if code is None else f"was ended by {_name(code)}"
+        return "killed", f"process {rank} of {len(codes)} {how} after step {steps}; the same command goes on"
     told: Any = next(iter(outcomes.values()), None)
     return "killed", told["reason"] if told else stopped(asked() or "it is not known how", steps)
 
 
-def _which(rank: int, processes: int) -> str:
-    return f" (in process {rank} of {processes})" if processes > 1 else ""
+def _name(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"itself, with code {code}"
