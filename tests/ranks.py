@@ -135,13 +135,18 @@ def whole(module: Distillation) -> dict[str, torch.Tensor]:
     return dict(module.writers.networks[0].model.named_parameters())
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def in_processes(function: Callable[..., Any], *arguments: Any, count: int = 2) -> list[Any]:
     """What `function` returns in each of `count` processes that form a group; any failure of one is a failure here."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lightning.pytorch", "transformers", "opd_bench.training.run"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
     workers = [
         context.Process(target=_work, args=(pipes[rank][1], rank, count, port, function, arguments), daemon=True)

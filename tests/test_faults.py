@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from opd_bench.reporting.record import find_records, outcome
+from tests.ranks import free_port
 from tests.runs import SMALL, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -188,3 +189,53 @@ def test_a_folder_that_vanishes_under_a_run_does_not_take_its_result_along(tmp_p
     said = ended(process, tmp_path, 120)
     found = [record["status"] for record in find_records([tmp_path])[0]]
     assert found == ["finished"] or "The record is safe in" in said, said
+
+
+# ---------------------------------------------------------------- started from outside
+
+
+FEW = (*SMALL, "plan.steps=2", "watch.checkpoint_every=0", "evaluation.every=0")
+
+
+def ended_well(folder: Path, *given: tuple[list[str], dict[str, str]]) -> None:
+    """Several commands make one run together, with one record, told once."""
+    start = [sys.executable, "-m"]
+    options = ["method=opd", f"results={folder}", *FEW]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    commands = [
+        subprocess.Popen([*start, *words, *options], cwd=ROOT, env={**os.environ, **names}, text=True, **pipes)
+        for words, names in given
+    ]
+    said = [command.communicate(timeout=120) for command in commands]
+    assert [command.returncode for command in commands] == [0] * len(given), said
+    assert sum(out.count("next    make bench") for out, _ in said) == 1
+    assert record_of(folder)["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes(tmp_path):
+    words = ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "-m", "opd_bench.bench"]
+    ended_well(tmp_path, ([*words, "trainer=cpu_zero1"], {}))
+
+
+@pytest.mark.slow
+def test_the_same_command_on_two_nodes_is_one_run(tmp_path):
+    """Two nodes of one process each, here both on this machine."""
+    words = ["opd_bench.bench", "trainer=cpu_zero3", "trainer.num_nodes=2", "trainer.devices=1"]
+    alone = subprocess.run(
+        [sys.executable, "-m", *words, f"results={tmp_path}", *FEW], cwd=ROOT, capture_output=True, text=True
+    )
+    assert alone.returncode == 1
+    assert "trainer.num_nodes=2 needs MASTER_ADDR and MASTER_PORT in the environment" in alone.stderr
+    same = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ended_well(tmp_path, *((words, {**same, "NODE_RANK": str(node)}) for node in range(2)))
+
+
+@pytest.mark.slow
+def test_slurm_starts_the_processes(tmp_path):
+    """What srun tells its tasks; there is no SLURM here."""
+    same = {"SLURM_NTASKS": "2", "SLURM_NODELIST": "127.0.0.1", "SLURM_JOB_NAME": "opd", "SLURM_NODEID": "0"}
+    same |= {"SLURM_NTASKS_PER_NODE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    words = ["opd_bench.bench", "trainer=cpu_ddp"]
+    tasks = ({**same, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)} for task in range(2))
+    ended_well(tmp_path, *((words, names) for names in tasks))

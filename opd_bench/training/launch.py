@@ -14,9 +14,11 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_record
 from opd_bench.training.layout import Layout
@@ -44,7 +46,8 @@ LOOK = 0.05
 def supervised(run: Run) -> Record:
     """The record of a run whose processes are children of this one."""
     path = run.folder / RUN.file
-    with run.claimed() as lock, listening(), tempfile.TemporaryDirectory(prefix="opd_bench-") as room:
+    claim = nullcontext(None) if run.layout.place.node else run.claimed()
+    with claim as lock, listening(), tempfile.TemporaryDirectory(prefix="opd_bench-") as room:
         before = path.read_bytes() if path.exists() else None
         with _started(run, lock, Path(room)) as workers:
             codes = _watched(workers, run)
@@ -52,6 +55,8 @@ def supervised(run: Run) -> Record:
         refused = [outcome["reason"] for outcome in outcomes.values() if outcome["status"] == NO_RUN]
         if refused:
             raise RecordError(refused[0])
+        if run.layout.place.node:  # the first node's command has the record
+            return dict(min(outcomes.items())[1]) if outcomes else {"status": "killed", "reason": ""}
         record = _settled(run, codes, outcomes, is_new=path.exists() and path.read_bytes() != before)
         if record["status"] == "killed" and asked():
             raise SystemExit(run.told(record["reason"]))
@@ -67,13 +72,13 @@ def quiet() -> None:
 
 
 @contextmanager
-def _started(run: Run, lock: IO[str], room: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _started(run: Run, lock: IO[str] | None, room: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """All processes. They hold the lock too, and end when this process does, however it does."""
     read, write = os.pipe()
     (room / "task.json").write_text(json.dumps({"config": run.config, "bar": run.bar, "command": sys.orig_argv}))
     names = _names(run.layout)
     logs = run.folder / "logs"
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
     workers: list[subprocess.Popen[bytes]] = []
     try:
         for local in range(run.layout.local):
@@ -85,7 +90,7 @@ def _started(run: Run, lock: IO[str], room: Path) -> Iterator[list[subprocess.Po
                         env={**os.environ, **names, "RANK": str(rank), "LOCAL_RANK": str(local)},
                         stdout=log if rank else None,
                         stderr=log if rank else None,
-                        pass_fds=(read, lock.fileno()),
+                        pass_fds=(read, lock.fileno()) if lock else (read,),
                         start_new_session=True,  # a terminal's Ctrl-C comes here, and is passed on
                     )
                 )
@@ -105,6 +110,9 @@ def _names(layout: Layout) -> dict[str, str]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             return {**same, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    if SLURMEnvironment.detect() and "MASTER_ADDR" not in os.environ:
+        slurm = SLURMEnvironment()
+        return {**same, "MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ValueError(
@@ -142,7 +150,7 @@ def _settled(run: Run, codes: list[int | None], outcomes: Mapping[int, Outcome],
     """The record, which knows what became of the processes that could not say so there themselves."""
     path = run.folder / RUN.file
     record = read_record(path) if path.exists() else None
-    if record and (run.layout.place.node or not any(codes)):
+    if record and not any(codes):
         return record
     status, reason = _fate(codes, outcomes, record["budget"]["steps"] if record else 0)
     if record is None or (record["status"] in FINAL and not is_new):
