@@ -214,7 +214,7 @@ def ended_well(folder: Path, *given: tuple[list[str], dict[str, str]]) -> None:
 
 @pytest.mark.slow
 def test_torchrun_starts_the_processes(tmp_path):
-    words = ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "-m", "opd_bench.bench"]
+    words = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "opd_bench.bench"]
     ended_well(tmp_path, ([*words, "trainer=cpu_zero1"], {}))
 
 
