@@ -74,7 +74,7 @@ class Rollout(NamedTuple):
     origin: Tensor  # [B, T] Origin
     behaviour_logp: Tensor  # [B, T] log-probability of the token under the policy that sampled it
     truncated: Tensor  # [B] the length limit, not an end token, ended this response
-    row: Tensor  # [B] number in the global batch: what is drawn for a response depends on it
+    row: Tensor  # [B] number in the global batch, on which what is drawn depends; modulo the batch's size, the prompt's
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,5 +1,6 @@
 """Training in one process and in several, on CPU, with the strategies' own engines."""
 
+import gzip
 import logging
 import multiprocessing
 import os
@@ -16,18 +17,21 @@ import pytest
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import Strategy
+from safetensors.torch import load_file
 
+from opd_bench.reporting.files import RESPONSES
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.source import Policies
 from opd_bench.rollouts.sources import Student
 from opd_bench.scoring import learnable
 from opd_bench.tokens import Origin, PromptBatch, Rollout
+from opd_bench.training.anchors import Anchors
 from opd_bench.training.health import StoppedError
+from opd_bench.training.kept import KeptWeights, kept
 from opd_bench.training.module import Distillation
-from opd_bench.training.moments import GradientMoments
-from opd_bench.training.noise import GradientNoise
 from opd_bench.training.run import Run
 from opd_bench.training.strategies import ZeRO
+from opd_bench.training.summary import budget, flops, training
 from tests.runs import small_run
 
 SECONDS = 120
@@ -46,26 +50,28 @@ class Fit(NamedTuple):
 class Found(NamedTuple):
     """What one process saw of it."""
 
-    metrics: list[dict[str, float]]
+    metrics: list[dict[str, float]]  # of each step
     rows: list[list[Any]]  # of each step: number and tokens of this process's responses
     scored: list[int]  # tokens of this process that counted, at each step
     parameters: dict[str, torch.Tensor]  # whole
     kept: int  # numbers of the student's that this process holds after the last step
-    totals: dict[str, float]
+    shard: int  # numbers of the student's that are this process's part, where it is sharded
+    totals: dict[str, Any]  # what a record says of training
+    evaluation: dict[str, Any]
+    responses: str  # to the test, at the end, with their verdicts
+    weights: list[dict[str, torch.Tensor]]  # of the students that were kept on the way
 
 
 class Witness(pl.Callback):
-    """Every step's figures and responses."""
+    """Every step's responses."""
 
     def __init__(self) -> None:
-        self.metrics: list[dict[str, float]] = []
         self.rows: list[Any] = []
         self.scored: list[int] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(module, Distillation)
         rollout = module.rollout
-        self.metrics.append(dict(module.metrics))
         numbered = zip(rollout.row.tolist(), rollout.ids, rollout.mask, strict=True)
         self.rows.append([(row, ids[mask].tolist()) for row, ids, mask in numbered])
         self.scored.append(int(learnable(module.estimator, rollout.response, rollout.origin).sum()))
@@ -94,14 +100,32 @@ class Poison(pl.Callback):
 
 def trained(fit: Fit, strategy: str = "auto", devices: int = 1) -> Found:
     """One fit in this process, which may be one of several."""
-    run, witness, noise = small_run(fit.folder, fit.method, *fit.overrides), Witness(), GradientNoise(1)
-    module = run._parts().module
+    run, witness = small_run(fit.folder / f"{strategy}-{devices}", fit.method, *fit.overrides), Witness()
+    parts = run._parts()
+    module, students = parts.module, KeptWeights(run.folder / "weights", 2)
     if not fit.tied:
         module.student.lm_head.weight = torch.nn.Parameter(module.student.lm_head.weight.detach().clone())
-    trainer_of(run, strategy, devices, [GradientMoments(1, 4, 2), noise, witness]).fit(module)
-    kept = sum(p.numel() for p in module.student.parameters())
-    parameters = {name: p.detach().clone() for name, p in whole(module).items()}
-    return Found(witness.metrics, witness.rows, witness.scored, parameters, kept, noise.totals())
+    trainer_of(run, strategy, devices, [*parts.callbacks, students, witness]).fit(module)
+    return Found(
+        metrics=parts.series.rows,
+        rows=witness.rows,
+        scored=witness.scored,
+        parameters={name: p.detach().clone() for name, p in whole(module).items()},
+        kept=sum(p.numel() for p in module.student.parameters()),
+        shard=sum(getattr(p, "ds_tensor", p).numel() for p in module.student.parameters()),
+        totals=training(parts) | budget(parts.series) | flops(parts),
+        evaluation=parts.judge.evaluation,
+        responses=gzip.decompress(parts.judge.files[RESPONSES]).decode(),
+        weights=[load_file(folder / "model.safetensors") for folder in kept(run.folder)],
+    )
+
+
+def unwritten(folder: Path) -> str:
+    """What a process says of anchors that the first one can't write."""
+    dist.init_process_group("gloo")
+    with pytest.raises(NotADirectoryError) as error:
+        Anchors(folder, {}, {"before": {"name": "student", "digest": "123456"}}).figures("before", lambda: ({}, b""))
+    return str(error.value)
 
 
 def poisoned(fit: Fit, strategy: str, devices: int) -> str:
@@ -175,6 +199,7 @@ def _work(pipe: Any, rank: int, count: int, port: int, function: Callable[..., A
     os.environ |= {name: str(value) for name, value in names.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "DS_ACCELERATOR": "cpu"}
     warnings.simplefilter("ignore")
+    warnings.filterwarnings("error", ".* was called before the ``update`` method")  # torchmetrics, of the first process
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch.multiprocessing.set_sharing_strategy("file_system")

@@ -280,7 +280,7 @@ def test_a_response_is_solved_cut_off_wrong_or_without_an_answer():
 def test_values_that_are_not_finite_are_left_out_of_histograms(tmp_path):
     values = torch.tensor([1.0, math.nan, math.inf, -2.0, -math.inf], dtype=torch.bfloat16)
     part = Scored(torch.zeros(()), {"advantage": values, "lost": values[1:3]}, {"log_ratio": values})
-    found = of_tokens(Seen(None, [], [part, part]))
+    found = of_tokens(Seen(None, [], [], [part, part]))
     assert found["estimator/advantage_tokens"].tolist() == [1, -2, 1, -2]
     assert found["train/log_ratio_tokens"].tolist() == [1, -2, 1, -2]
     assert len(found["estimator/lost_tokens"]) == 0

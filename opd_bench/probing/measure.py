@@ -17,6 +17,7 @@ from opd_bench.probing.subject import Subject
 from opd_bench.redraw import Prefixes
 from opd_bench.scoring import Scorer
 from opd_bench.tokens import Origin
+from opd_bench.training.module import Seen
 from opd_bench.training.moments import visited
 
 EXACT = ("opd_full", "gkd_fkl")
@@ -110,7 +111,8 @@ def prefixes(subject: Subject, estimator: Estimator, bank: Bank, count: int) -> 
     found = []
     for one in bank:
         states = [one.states(subject.student, rows) for rows in subject.pieces(len(one.ids))]
-        found.append(visited(scorer, one.batch(0, torch.cat(states)), each))
+        seen = Seen(scorer, [torch.arange(len(one.ids))], [one.batch(0, torch.cat(states))], [])
+        found.append(visited(seen, subject.student, each))
     writer = Counter(part.writer for part in found if len(part.student)).most_common(1)[0][0]
     same = [part for part in found if part.writer == writer]
     student, teacher = (torch.cat([getattr(part, model) for part in same]) for model in ("student", "teacher"))

@@ -25,6 +25,10 @@ class Writers:
     seed: int
     _kept: dict[bytes, Written] = field(default_factory=dict)
 
+    def device(self, writer: Origin) -> torch.device:
+        """Where that model is."""
+        return next(self.networks[writer].model.parameters()).device
+
     def write(self, ids: Tensor, mask: Tensor, choice: Choice, uniform: Tensor) -> Written:
         """Continue left-padded `ids` until an end token or for as many tokens as there are uniforms."""
         return write(self.networks, ids, mask, choice, uniform, self.end)

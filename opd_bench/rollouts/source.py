@@ -29,7 +29,8 @@ class Source(Protocol):
     """Prompts in, rollouts out; nothing about losses.
 
     A rollout keeps the origin of every token, its log-probability under whatever sampled it, and whether the length
-    limit cut it off. Token ids are never decoded and encoded again. Extra samples are rows beyond the prompts given.
+    limit cut it off. Token ids are never decoded and encoded again. Extra samples are rows beyond the prompts given:
+    the number of one is its prompt's and a multiple of the global batch's size.
     """
 
     @property

@@ -93,13 +93,14 @@ class TeacherPrefix(Settings):
         picked, extra = self._picked(rows, total, draws)
         if not extra:
             return _rollout(prompts, own, draws)
+        numbers = [*rows, *(total + rows.start + number for number in picked.tolist())]
         some = PromptBatch(*(field[picked.to(prompts.ids.device)] for field in prompts))
         guided = self._guided(policies, some, progress, draws.at("guided tokens", extra, policies.limit, NUMBERS))
         ids, mask = torch.cat([prompts.ids, some.ids]), torch.cat([prompts.mask, some.mask])
-        return rollout(ids, mask, _stacked(own, guided), [*rows, *(total + number for number in extra)])
+        return rollout(ids, mask, _stacked(own, guided), numbers)
 
     def _picked(self, rows: range, total: int, draws: Draws) -> tuple[Tensor, list[int]]:
-        """Which of these rows have an extra sample, and its number: picked among all rows, however they are shared."""
+        """Which of these rows have an extra sample, and its place among all: picked however rows are shared."""
         picked = draws.at("guided", range(total)).argsort()[: round(self.extra * total)]
         mine = (picked >= rows.start) & (picked < rows.stop)
         return picked[mine] - rows.start, mine.nonzero()[:, 0].tolist()

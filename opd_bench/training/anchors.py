@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from opd_bench.reporting.files import RESPONSES, write_with_files
 from opd_bench.reporting.record import ANCHOR, RecordError, read_record
+from opd_bench.training.ranks import from_first
 
 Figures = dict[str, dict[str, Any]]
 """Of every task."""
@@ -25,17 +27,28 @@ class Anchors(NamedTuple):
         return {which: f"{_safe(model['name'])}-{model['digest'][:6]}" for which, model in self.models.items()}
 
     def figures(self, which: str, judged: Callable[[], tuple[Figures, bytes]]) -> Figures:
-        """As judged by whichever run came first; what can't be read is judged again."""
-        place = self.folder / self.names[which]
+        """As judged by whichever run came first; what can't be read is judged again, by all processes."""
+        found = from_first(partial(self._kept, which))
+        if found is None:
+            found, responses = judged()
+            from_first(partial(self._keep, which, found, responses))
+        return found
+
+    def _kept(self, which: str) -> Figures | None:
         try:
-            found: Figures = read_record(place / ANCHOR.file, ANCHOR)["evaluation"]
-            return found
+            found: Figures = read_record(self._place(which) / ANCHOR.file, ANCHOR)["evaluation"]
         except RecordError:
-            figures, responses = judged()
+            return None
+        return found
+
+    def _keep(self, which: str, figures: Figures, responses: bytes) -> None:
+        place = self._place(which)
         place.mkdir(parents=True, exist_ok=True)
         own = {"status": "finished", "reason": "", "model": self.models[which], "evaluation": figures}
         write_with_files(place, {**self.content, **own}, {RESPONSES: responses}, ANCHOR)
-        return figures
+
+    def _place(self, which: str) -> Path:
+        return self.folder / self.names[which]
 
 
 def _safe(name: str) -> str:

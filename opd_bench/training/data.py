@@ -59,12 +59,13 @@ class PromptStream(IterableDataset[PromptBatch]):
             yield self.problems.batch([first + n for n in self.share for _ in range(self.plan.rollouts)])
 
 
-def pieces(rollout: Rollout, count: int) -> list[Rollout]:
-    """Micro-batches: the same number in every process, so that sharded models are called as often.
+def pieces(rollout: Rollout, own: range, total: int, count: int) -> list[Rollout]:
+    """Micro-batches of the process whose rows are `own` of `total`: `count` equal shares, extra ones by prompt.
 
-    Where rows run out a piece has nothing to score: one row without a response, for models don't take none.
+    They are those that one process would make of all rows. Every process has as many, so that sharded models are called
+    as often. One without rows has nothing to score: a row without a response, for models don't take none.
     """
-    size = -(-len(rollout.ids) // count)
     blank = Rollout(*(field[:1] for field in rollout))._replace(response=torch.zeros_like(rollout.response[:1]))
-    found = [Rollout(*piece) for piece in zip(*(field.split(size) for field in rollout), strict=True)]
-    return found + [blank] * (count - len(found))
+    place = (rollout.row % total - own.start) * count // len(own)
+    chosen = [(place == number).nonzero()[:, 0] for number in range(count)]
+    return [Rollout(*(field[rows] for field in rollout)) if len(rows) else blank for rows in chosen]

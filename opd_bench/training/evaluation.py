@@ -20,6 +20,7 @@ from opd_bench.training.anchors import Anchors, Figures
 from opd_bench.training.data import Problems
 from opd_bench.training.module import Distillation
 from opd_bench.training.plan import Evaluation
+from opd_bench.training.ranks import collected, part, summed
 
 
 class PassAtK(Metric):
@@ -88,28 +89,35 @@ class Asked(NamedTuple):
     samples: int
     who: Origin = Origin.STUDENT
 
+    def at(self, numbers: range) -> list[Problem]:
+        """Some of them."""
+        return [self.problems.at(number) for number in numbers]
+
 
 def judged(writers: Writers, asked: Asked, plan: Evaluation) -> Judged:
-    """A greedy response to each problem, and the sampled ones."""
-    problems, count, samples, who = asked
-    device = next(writers.networks[who].model.parameters()).device
-    responses: list[list[Response]] = [[] for _ in range(count)]
-    metrics = _metrics(samples).to(device)
-    questions = [problems.at(number) for number in range(count)]
-    for first in range(0, count, plan.batch):
-        numbers = list(range(first, min(first + plan.batch, count)))
-        batch = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
-        for sample in range(samples + 1):
-            names = [f"{plan.seed} {problems.split} {number} {sample}" for number in numbers]
-            uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
-            choice: Choice = Alone(who) if sample else Greedy(who)
-            written = writers.write(batch.ids, batch.mask, choice, uniform)
-            judged_now = verdicts(problems, questions[first : first + plan.batch], written)
-            for number, response in zip(numbers, judged_now, strict=True):
-                responses[number].append(response)
-    for row in responses:
-        _update(metrics, row)
-    return Judged(questions, responses, {name: float(value) for name, value in metrics.compute().items()})
+    """A greedy response to each problem, and the sampled ones: every process writes a part, and all know all."""
+    own = part(asked.number)
+    parts = (own[first : first + plan.batch] for first in range(0, len(own), plan.batch))
+    responses = [row for numbers in parts for row in _answers(writers, asked, plan.seed, numbers)]
+    everyone = [row for rows in collected(responses) for row in rows]
+    return Judged(
+        asked.at(range(asked.number)), everyone, _figures(responses, asked.samples, writers.device(asked.who))
+    )
+
+
+def _answers(writers: Writers, asked: Asked, seed: int, numbers: range) -> list[list[Response]]:
+    """To some of the problems, all at once."""
+    problems, questions = asked.problems, asked.at(numbers)
+    device = writers.device(asked.who)
+    batch = PromptBatch(*(field.to(device) for field in problems.batch(list(numbers))))
+    found = []
+    for sample in range(asked.samples + 1):
+        names = [f"{seed} {problems.split} {number} {sample}" for number in numbers]
+        uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
+        choice: Choice = Alone(asked.who) if sample else Greedy(asked.who)
+        written = writers.write(batch.ids, batch.mask, choice, uniform)
+        found.append(list(verdicts(problems, questions, written)))
+    return [list(row) for row in zip(*found, strict=True)]
 
 
 def verdicts(problems: Problems, asked: list[Problem], written: Written) -> Iterator[Response]:
@@ -129,16 +137,17 @@ def _metrics(samples: int) -> MetricCollection:
     )
 
 
-def _update(metrics: MetricCollection, row: list[Response]) -> None:
-    """The greedy response counts for `greedy`, the sampled ones for everything else."""
-    greedy, sampled = row[0], row[1:]
+def _figures(responses: list[list[Response]], samples: int, device: torch.device) -> dict[str, float]:
+    """Over all processes: the greedy response counts for `greedy`, the sampled ones for everything else."""
+    metrics, sampled = _metrics(samples).to(device), [response for row in responses for response in row[1:]]
     correct = torch.tensor([response.verdict.correct for response in sampled])
-    metrics["greedy"].update(float(greedy.verdict.correct))
+    metrics["greedy"].update(torch.tensor([row[0].verdict.correct for row in responses]).double())
     metrics["sampled"].update(correct.double())
     metrics["formatted"].update(torch.tensor([response.verdict.formatted for response in sampled]).double())
     metrics["truncated"].update(torch.tensor([not response.finished for response in sampled]).double())
     metrics["length"].update(torch.tensor([response.length for response in sampled]).double())
-    metrics[f"pass@{len(sampled)}"].update(correct[None])
+    metrics[f"pass@{samples}"].update(correct.view(-1, samples))
+    return {name: float(value) for name, value in metrics.compute().items()}
 
 
 def _tagged(family: str, figures: Mapping[str, Any]) -> dict[str, float]:
@@ -176,7 +185,7 @@ class Judge(pl.Callback):
         step, every = trainer.global_step, self.plan.every
         if every and step % every == 0:
             asked = Asked(self.validation, self.plan.validation_problems, 1)
-            module.metrics |= _tagged("eval/", judged(module.writers, asked, self.plan).figures)
+            module.metrics |= _tagged("eval/", self._judged(module, asked).figures)
         if step == module.plan.steps:
             self.evaluation["after"], self.files[RESPONSES] = self._tested(module, Origin.STUDENT)
             module.metrics |= tagged("eval/test_", self.evaluation["after"])
@@ -193,26 +202,37 @@ class Judge(pl.Callback):
         """Figures and responses on every test."""
         figures, lines = {}, []
         for name, problems in self.tests.items():
-            result = judged(module.writers, Asked(problems, self.plan.problems, self.plan.samples, who), self.plan)
+            result = self._judged(module, Asked(problems, self.plan.problems, self.plan.samples, who))
             own = list(result.lines(name))
             figures[name] = result.figures | of_problems(own)
             lines += own
         return figures, packed_responses(lines)
 
+    def _judged(self, module: Distillation, asked: Asked) -> Judged:
+        """With the student's weights as they are now."""
+        module.refresh()
+        return judged(module.writers, asked, self.plan)
+
     @staticmethod
     def _of_rollout(module: Distillation) -> dict[str, float]:
         """The share solved of the prompts' own rollouts that the student wrote alone; nothing if there are none."""
-        rollout, numbers = module.rollout, module.numbers
-        assert rollout is not None
-        assert numbers is not None
-        own = ((rollout.origin == Origin.STUDENT) | ~rollout.response).all(-1)[: len(numbers)]
-        rows = own.nonzero()[:, 0]
-        if not len(rows):
-            return {}
-        start = int(rollout.response.any(0).nonzero()[0])
-        parts = (rollout.ids, rollout.origin, rollout.behaviour_logp)
-        token, origin, logp = (part[rows, start:] for part in parts)
-        written = Written(token, origin, logp, rollout.response[rows].sum(-1), rollout.truncated[rows])
-        asked = [module.problems.at(number) for number in numbers[rows].tolist()]
-        solved = [response.verdict.correct for response in verdicts(module.problems, asked, written)]
-        return {"train/accuracy": sum(solved) / len(solved)}
+        own = _solved(module)
+        found = summed({"solved": sum(own), "asked": len(own)})
+        return {"train/accuracy": found["solved"] / found["asked"]} if found["asked"] else {}
+
+
+def _solved(module: Distillation) -> list[bool]:
+    """Whether each of those of this process solves its problem."""
+    rollout, numbers = module.rollout, module.numbers
+    assert rollout is not None
+    assert numbers is not None
+    own = ((rollout.origin == Origin.STUDENT) | ~rollout.response).all(-1)[: len(numbers)]
+    rows = own.nonzero()[:, 0]
+    if not len(rows):
+        return []
+    start = int(rollout.response.any(0).nonzero()[0])
+    parts = (rollout.ids, rollout.origin, rollout.behaviour_logp)
+    token, origin, logp = (field[rows, start:] for field in parts)
+    written = Written(token, origin, logp, rollout.response[rows].sum(-1), rollout.truncated[rows])
+    asked = [module.problems.at(number) for number in numbers[rows].tolist()]
+    return [response.verdict.correct for response in verdicts(module.problems, asked, written)]

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
+from opd_bench.tokens import Origin
 from opd_bench.training.module import Distillation
+from opd_bench.training.ranks import from_first
 
 PROGRESS = "progress.json"
 """Beside the weights: the step they are from, and how many there are in all."""
@@ -29,14 +32,16 @@ class KeptWeights(pl.Callback):
 
     def _keep(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Distillation)
-        step = trainer.global_step
-        if step % self.every:
-            return
+        if trainer.global_step % self.every == 0:
+            module.refresh()
+            from_first(partial(self._write, module, trainer.global_step))
+
+    def _write(self, module: Distillation, step: int) -> None:
         place = self.folder / f"step{step:06d}"
         unfinished = place.with_suffix(".part")
         for old in (unfinished, place):
             shutil.rmtree(old, ignore_errors=True)
-        module.student.save_pretrained(unfinished)
+        module.writers.networks[Origin.STUDENT].model.save_pretrained(unfinished)
         module.problems.tokenizer.save_pretrained(unfinished)
         (unfinished / PROGRESS).write_text(json.dumps({"step": step, "steps": module.plan.steps}))
         unfinished.rename(place)

@@ -35,6 +35,7 @@ class Seen(NamedTuple):
     """What a step's loss was made of, for callbacks."""
 
     scorer: Scorer
+    rows: list[Tensor]  # of each batch: numbers of its sequences in the global batch
     batches: list[ScoredBatch]
     scored: list[Scored]
 
@@ -135,8 +136,12 @@ class Distillation(pl.LightningModule):
         """Roll out, before the step proper: a sharded student may not be read inside of it."""
         torch.manual_seed(int(self.draws.once("dropout") * 2**31) + self.global_rank)
         with self.timed("rollout"):
-            self.update.copy_to(self.writers.networks[Origin.STUDENT].model)
+            self.refresh()
             self.rollout, self.numbers = self.source.draw(self.writers, batch, self.progress, self.draws), batch.number
+
+    def refresh(self) -> None:
+        """The plain copy of a sharded student, which writes and is kept, gets the student's weights; all must call."""
+        self.update.copy_to(self.writers.networks[Origin.STUDENT].model)
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """One loss over the whole batch, in micro-batches, and one update."""
@@ -156,12 +161,12 @@ class Distillation(pl.LightningModule):
         """Gradients of Σ w ℓ / denominator over this process's micro-batches; the value of it over all processes'."""
         heads = Heads(self.pupil.head, self.teacher.head)
         scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, gathered)
-        parts = pieces(rollout, self.plan.micro_batches)
+        parts = pieces(rollout, self.rows, self.plan.rows, self.pieces)
         batches = self._batches(parts)
         with self.timed("loss"):
             weights = self._weights(scorer, batches, progress)
             denominator = scorer.denominator(batches, weights)
-        seen = Seen(scorer, [], [])
+        seen = Seen(scorer, [part.row for part in parts], [], [])
         for batch, weight, part in zip(batches, weights, parts, strict=True):
             with self.timed("student"):
                 states = batch.student if len(batches) == 1 else self._states(self.pupil, part, grad=True)
@@ -227,8 +232,17 @@ class Distillation(pl.LightningModule):
     @property
     def draws(self) -> Draws:
         """This step's randomness, of this process's rows."""
-        plan = self.plan
-        return Draws(self.seed, self.global_step, self.share.start * plan.rollouts, plan.prompts * plan.rollouts)
+        return Draws(self.seed, self.global_step, self.rows.start, self.plan.rows)
+
+    @property
+    def pieces(self) -> int:
+        """How many micro-batches this process has: as many as every other."""
+        return -(-self.plan.micro_batches // self.trainer.world_size)
+
+    @property
+    def rows(self) -> range:
+        """Which of a step's rollouts are this process's, other than extra ones."""
+        return range(self.share.start * self.plan.rollouts, self.share.stop * self.plan.rollouts)
 
     @property
     def share(self) -> range:

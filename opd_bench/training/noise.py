@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from opd_bench.training.module import Distillation
-from opd_bench.training.ranks import processes, summed
+from opd_bench.training.ranks import summed
 
 
 class GradientNoise(pl.Callback):
-    """Variance of a step's gradient G = Σ_k g_k over its K parts, one a micro-batch and process.
+    """Variance of a step's gradient G = Σ_k g_k over its K parts, the micro-batches of all processes.
 
         g_k = numerator_k / global denominator,  K g_k: K draws whose mean is E G
         tr Cov(K g) = K/(K − 1) · (mean ‖K g_k‖² − ‖G‖²),  variance of G = tr Cov(K g)/K
@@ -37,11 +37,10 @@ class GradientNoise(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """One more part has been added to this process's gradient, and nothing is reduced yet."""
         assert isinstance(module, Distillation)
-        count = module.plan.micro_batches
-        if count * processes() > 1 and self._looks(trainer.global_step):
+        if module.plan.micro_batches > 1 and self._looks(trainer.global_step):
             with module.timed("moments"), torch.no_grad():
                 gradient = [p.grad for p in module.student.parameters() if p.grad is not None]
-                self._parts.add(gradient, last=len(self._parts.squares) == count - 1)
+                self._parts.add(gradient, last=len(self._parts.squares) == module.pieces - 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """What the parts and the norm of their sum say, and what Adam's state does."""

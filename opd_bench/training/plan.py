@@ -17,7 +17,7 @@ class Plan(Settings):
     steps: Count
     prompts: Count  # per step, over all processes
     rollouts: Count  # per prompt
-    micro_batches: Count  # that a step's rollouts are cut into
+    micro_batches: Count  # that a step's rollouts are cut into, over all processes, each of which has as many
     response_limit: Count  # tokens
     chunk: Count  # tokens whose logits exist at once
     learning_rate: Positive
@@ -28,6 +28,11 @@ class Plan(Settings):
     warmup: NoneOrMore  # steps
     decay: Literal["constant", "linear", "cosine"]
     floor: Share  # of the learning rate, where the decay ends
+
+    @property
+    def rows(self) -> int:
+        """Rollouts of a step over all processes, without extra ones."""
+        return self.prompts * self.rollouts
 
     def learning_rate_at(self, step: int) -> float:
         """The factor on the learning rate: a linear rise over the warm-up, times the decay."""

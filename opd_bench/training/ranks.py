@@ -21,6 +21,12 @@ def is_first() -> bool:
     return processes() == 1 or dist.get_rank() == 0
 
 
+def part(count: int) -> range:
+    """Which of `count` things are this process's: about an equal part, without gaps, and perhaps none."""
+    rank = dist.get_rank() if processes() > 1 else 0
+    return range(count * rank // processes(), count * (rank + 1) // processes())
+
+
 def collected(value: Result) -> list[Result]:
     """What each process has, in their order."""
     if processes() == 1:

@@ -97,13 +97,18 @@ def flops(parts: "Parts") -> dict[str, float]:
     """An estimate: 2 N a token that N parameters read or write, 4 N more where a gradient goes back."""
     rows = parts.series
     module = parts.module
-    pupil, teacher = (sum(p.numel() for p in network.model.parameters()) for network in (module.pupil, module.teacher))
+    pupil, teacher = (sum(map(_size, network.model.parameters())) for network in (module.pupil, module.teacher))
     read = sum(rows.of("train/tokens_read"))
     written = [sum(rows.of(f"train/tokens_{writer}")) for writer in ("student", "teacher")]
     return {
         "tokens_read": read,
         "flops": read * (6 * pupil + 2 * teacher) + 2 * (written[0] * pupil + written[1] * teacher),
     }
+
+
+def _size(parameter: torch.Tensor) -> int:
+    """Of the whole parameter, also where it is sharded."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def training(parts: "Parts") -> dict[str, Any]:
