@@ -21,6 +21,7 @@ from opd_bench.training.data import Problems
 from opd_bench.training.module import Distillation
 from opd_bench.training.plan import Evaluation
 from opd_bench.training.ranks import collected, part, summed
+from opd_bench.training.stopping import leave_if_asked
 
 
 class PassAtK(Metric):
@@ -112,6 +113,7 @@ def _answers(writers: Writers, asked: Asked, seed: int, numbers: range) -> list[
     batch = PromptBatch(*(field.to(device) for field in problems.batch(list(numbers))))
     found = []
     for sample in range(asked.samples + 1):
+        leave_if_asked()
         names = [f"{seed} {problems.split} {number} {sample}" for number in numbers]
         uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
         choice: Choice = Alone(asked.who) if sample else Greedy(asked.who)

@@ -44,10 +44,10 @@ def asked() -> str | None:
     return _asked[0] if _asked else None
 
 
-def leave_if_asked(step: int) -> None:
-    """For long work without steps."""
+def leave_if_asked() -> None:
+    """For long work between steps, whose result is not kept by halves."""
     if name := asked():
-        raise StoppedError("killed", stopped(name, step))
+        raise StoppedError("killed", f"stopped from outside ({name}) while judging; the same command goes on")
 
 
 def stopped(name: str, step: int, is_saved: bool = True) -> str:
