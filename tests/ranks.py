@@ -169,7 +169,8 @@ def free_port() -> int:
 def in_processes(function: Callable[..., Any], *arguments: Any, count: int = 2) -> list[Any]:
     """What `function` returns in each of `count` processes that form a group; any failure of one is a failure here."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning.pytorch", "transformers", "opd_bench.training.run"])
+    os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is first imported, and the workers are forks
+    context.set_forkserver_preload(["lightning.pytorch", "transformers", "deepspeed", "opd_bench.training.run"])
     port = free_port()
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
     workers = [
@@ -197,7 +198,7 @@ def _received(pipe: Any) -> Any:
 def _work(pipe: Any, rank: int, count: int, port: int, function: Callable[..., Any], arguments: Any) -> None:
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "NODE_RANK": 0, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in names.items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "DS_ACCELERATOR": "cpu"}
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
     warnings.simplefilter("ignore")
     warnings.filterwarnings("error", ".* was called before the ``update`` method")  # torchmetrics, of the first process
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
