@@ -1,0 +1,88 @@
+"""A student out of a checkpoint, in one process, whatever strategy and however many processes wrote it."""
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from opd_bench.models.load import causal_lm
+
+STUDENT = "student."
+"""What the student's names begin with in a checkpoint."""
+TAG = "checkpoint"
+"""The folder in which DeepSpeed's engine puts its shards."""
+
+
+def manifest_of(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, if it has all of its files and they have their sizes."""
+    try:
+        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
+        sizes: dict[str, int] = manifest["files"]
+        wrong = [name for name, size in sizes.items() if (checkpoint / name).stat().st_size != size]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{checkpoint} is damaged: {error}") from error
+    if wrong:
+        raise ValueError(f"{checkpoint} is damaged: {', '.join(wrong)} has another size than when it was written")
+    return manifest
+
+
+def student_of(checkpoint: Path, start: str) -> PreTrainedModel:
+    """The model `start` with the checkpoint's weights in place of its own, in float32 on the CPU."""
+    weights = weights_of(checkpoint)
+    student = causal_lm(start)
+    own = student.state_dict()
+    complaint = _misfit(own, weights)
+    if complaint:
+        raise ValueError(f"{checkpoint} does not fit the model {start!r}, which its run began from: {complaint}")
+    student.load_state_dict(weights, strict=False)
+    student.tie_weights()
+    return student
+
+
+def weights_of(checkpoint: Path) -> dict[str, Tensor]:
+    """The student's weights by the names that transformers gives them, in float32."""
+    read = _of_one_file if (checkpoint / "state.ckpt").exists() else _of_shards
+    try:
+        found = read(checkpoint)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} can't be read: {error}") from error
+    return {name.removeprefix(STUDENT): value for name, value in found.items() if name.startswith(STUDENT)}
+
+
+def _of_one_file(checkpoint: Path) -> Mapping[str, Tensor]:
+    """Without reading what the optimiser has."""
+    content = torch.load(checkpoint / "state.ckpt", map_location="cpu", mmap=True, weights_only=True)
+    return content["state_dict"]  # type: ignore[no-any-return]
+
+
+def _of_shards(checkpoint: Path) -> Mapping[str, Tensor]:
+    """DeepSpeed's own converter, which tells much about it."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is first imported
+    try:
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    except ImportError as error:
+        raise ValueError(
+            "its shards were written by DeepSpeed, which is not installed: pip install deepspeed"
+        ) from error
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        found: Mapping[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint / "state"), tag=TAG)
+    return found
+
+
+def _misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """What is missing, unknown or of another shape, or nothing; of names that share a tensor, one is enough."""
+    given = {own[name].data_ptr() for name in weights if name in own}
+    missing = [name for name in own if name not in weights and own[name].data_ptr() not in given]
+    unknown = [name for name in weights if name not in own]
+    shapes = [name for name, value in weights.items() if name in own and own[name].shape != value.shape]
+    found = {"missing": missing, "unknown": unknown, "of another shape": shapes}
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in found.items() if names)
