@@ -2,7 +2,7 @@
 #
 #   make bench METHOD=tropd SETTING=mismatch SEED=3 ARGS="plan.steps=200"
 .DEFAULT_GOAL := help
-.PHONY: help setup bench probe sweep leaderboard board embedded-models methods docs test test-all lint format check clean
+.PHONY: help setup bench probe sweep leaderboard board export gpu-check embedded-models methods docs test test-all lint format check clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -49,6 +49,11 @@ board: $(READY) ## TensorBoard on all runs, or on those below a folder: [FOLDER=
 	@test -d "$(BOARD)" || { echo "no runs in $(BOARD) yet: make bench METHOD=tropd makes one"; exit 2; }
 	@echo "Open the address below: HPARAMS compares runs, CUSTOM SCALARS has all of them in each chart. Ctrl-C ends it."
 	@$(PY) -m tensorboard.main --logdir "$(BOARD)" $(ARGS)
+
+export: $(READY) ## a run's student as a Hugging Face folder: RUN=results/runs/... OUT=my-student [ARGS="--step 50"]
+	@test -n "$(RUN)" -a -n "$(OUT)" || { echo "which RUN, and to which folder OUT? For example" \
+	  "make export RUN=results/runs/PROTOCOL/METHOD/seed-0 OUT=my-student"; exit 2; }
+	@$(PY) -m opd_bench.export "$(RUN)" "$(OUT)" $(ARGS)
 
 embedded-models: $(READY) ## train the shipped teacher and students anew (about an hour)
 	@$(PY) -m opd_bench.models.recipe $(ARGS)

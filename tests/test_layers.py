@@ -18,7 +18,7 @@ STAIRS = (
     {"redraw"},
     {"training"},
     {"probing"},
-    {"methods", "bench", "probe", "report"},
+    {"methods", "bench", "probe", "report", "export", "gpu_check"},
 )
 LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -69,6 +69,7 @@ def test_maths_imports_torch_and_the_standard_library_alone():
         ("opd_bench.bench", ["torch", "lightning", "transformers"]),
         ("opd_bench.probe", ["torch", "lightning", "transformers", "matplotlib"]),
         ("opd_bench.report", ["torch", "lightning", "transformers", "hydra"]),
+        ("opd_bench.export", ["torch", "lightning", "transformers", "hydra"]),
     ],
 )
 def test_what_importing_a_room_brings_along(module, absent):
