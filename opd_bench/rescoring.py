@@ -1,5 +1,6 @@
 """New verdicts on responses that are kept, without a model: for when what counts as solved has been mended."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from opd_bench.reporting.record import (
 )
 from opd_bench.reporting.verdicts import Line, by_task, figures_of
 from opd_bench.tasks.base import Problem, Task
+from opd_bench.tasks.limits import VerdictError, limited_verdict
 
 Lines = list[dict[str, Any]]
 ANCHORS = ("before", "teacher")
@@ -50,7 +52,11 @@ def rescored(record: Record) -> Rescored:
     task = _task(record)
     old = {"after": read_responses(record) if RESPONSES in record["files"] else []}
     old |= {which: read_anchor(record, which)[1] for which in ANCHORS if record["evaluation"].get(which)}
-    new = {which: [_judged(task, line) for line in lines] for which, lines in old.items()}
+    seconds = record["config"]["evaluation"].get("verdict_seconds", math.inf)  # older records have none
+    try:
+        new = {which: [_judged(task, line, seconds) for line in lines] for which, lines in old.items()}
+    except VerdictError as error:
+        raise RecordError(f"{record['folder']}: {error}") from error
     found = Rescored(record, task.version, _different(old, new), {w: _figures(lines) for w, lines in new.items()}, new)
     if found.changed and not found.is_new:
         raise RecordError(
@@ -103,13 +109,12 @@ def _task(record: Record) -> Task:
     return task
 
 
-def _judged(task: Task, line: Line) -> dict[str, Any]:
+def _judged(task: Task, line: Line, seconds: float) -> dict[str, Any]:
     problem = Problem(line["prompt"], line["answer"], "")
-    verdicts = [task.verdict(problem, kept["text"], kept["finished"]) for kept in line["responses"]]
-    responses = [
-        {**kept, "correct": verdict.correct, "formatted": verdict.formatted}
-        for kept, verdict in zip(line["responses"], verdicts, strict=True)
-    ]
+    responses = []
+    for kept in line["responses"]:
+        verdict = limited_verdict(task, problem, kept["text"], kept["finished"], seconds)
+        responses.append({key: kept[key] for key in ("text", "finished", "length")} | verdict.kept())
     return {**line, "responses": responses}
 
 

@@ -16,7 +16,10 @@ FIGURES = {
     "formatted": "well-formed",
     "truncated": "cut off",
     "length": "tokens of a response",
+    "timed_out": "without a verdict in time",
 }
+DIGITS = {"length": 1, "timed_out": 0}
+"""After the point, of what is no share."""
 SIDES = {"before": "untrained student", "after": "this student", "teacher": "teacher"}
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -114,7 +117,7 @@ def _named(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _figure(name: str, value: Any) -> str:
     if not isinstance(value, int | float):
         return "—"
-    return f"{value:.1f}" if name == "length" else f"{value:.1%}"
+    return f"{value:.1%}" if name not in DIGITS else f"{value:.{DIGITS[name]}f}"
 
 
 def _method(record: Record) -> Iterator[str]:

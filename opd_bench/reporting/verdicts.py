@@ -30,10 +30,13 @@ def figures_of(lines: Sequence[Line]) -> dict[str, Any]:
 def of_problems(lines: Sequence[Line]) -> dict[str, Any]:
     """The standard error of `sampled`, problems being independent and a problem's samples not; and what it is made of.
 
-    `solved` says of every problem, in order, how many of its samples solve it.
+    `solved` says of every problem, in order, how many of its samples solve it. `timed_out` counts responses, sampled
+    and greedy, on which there was no verdict in time; absent if there are none.
     """
     correct = _of_sampled(lines, "correct")
+    late = sum(response.get("timed_out", False) for line in lines for response in line["responses"])
     return {
+        **({"timed_out": late} if late else {}),
         "sampled_error": clustered_error(correct.mean(1)),
         "solved": " ".join(str(int(count)) for count in correct.sum(1)),
     }

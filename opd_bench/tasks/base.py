@@ -28,6 +28,12 @@ class Verdict(NamedTuple):
     correct: bool
     formatted: bool  # an answer could be read off
     answer: str  # as read, empty if none
+    timed_out: bool = False  # there was none in time
+
+    def kept(self) -> dict[str, bool]:
+        """What is kept of it beside a response."""
+        late = {"timed_out": True} if self.timed_out else {}
+        return {"correct": self.correct, "formatted": self.formatted, **late}
 
 
 class Task(Settings, ABC):

@@ -16,8 +16,9 @@ WORDS = {
     "formatted": "well-formed",
     "truncated": "cut off",
     "length": "tokens",
+    "timed_out": "without a verdict in time",
 }
-ORDER = {"greedy": 0, "sampled": 1, "formatted": 3, "truncated": 4, "length": 5}
+ORDER = {"greedy": 0, "sampled": 1, "formatted": 3, "truncated": 4, "length": 5, "timed_out": 6}
 HIDDEN = ("solved", "sampled_error")
 
 
@@ -58,7 +59,8 @@ def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
     evaluation = record["evaluation"]
     for task, before in evaluation["before"].items():
         sides = (before, evaluation["after"].get(task, {}), evaluation["teacher"].get(task, {}))
-        for name in sorted(before.keys() - HIDDEN, key=lambda name: (ORDER.get(name, 2), name)):
+        known = {name for side in sides for name in side}
+        for name in sorted(known - set(HIDDEN), key=lambda name: (ORDER.get(name, 2), name)):
             table.add_row(WORDS.get(name, name), *(_figure(name, side.get(name)) for side in sides))
     training = record["training"]
     kl, norm, gradient = training["reverse_kl"], training["gradient_norm"], training["gradient"]
@@ -87,6 +89,8 @@ def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
 def _figure(name: str, value: float | None) -> str:
     if value is None:
         return "—"
+    if name == "timed_out":
+        return f"{value:.0f}"
     return f"{value:.1f}" if name == "length" else f"{value:.1%}"
 
 

@@ -15,6 +15,7 @@ from opd_bench.rollouts.choices import NUMBERS, Alone, Choice, Greedy
 from opd_bench.rollouts.draws import uniform_of
 from opd_bench.rollouts.policies import Writers
 from opd_bench.tasks.base import Problem, Verdict
+from opd_bench.tasks.limits import limited_verdict
 from opd_bench.tokens import Origin, PromptBatch, Written
 from opd_bench.training.anchors import Anchors, Figures
 from opd_bench.training.data import Problems
@@ -68,16 +69,7 @@ class Judged(NamedTuple):
     def lines(self, task: str) -> Iterator[dict[str, Any]]:
         """One a problem, with all that a verdict needs."""
         for problem, responses in zip(self.problems, self.responses, strict=True):
-            kept = [
-                {
-                    "text": r.text,
-                    "finished": r.finished,
-                    "length": r.length,
-                    "correct": r.verdict.correct,
-                    "formatted": r.verdict.formatted,
-                }
-                for r in responses
-            ]
+            kept = [{"text": r.text, "finished": r.finished, "length": r.length, **r.verdict.kept()} for r in responses]
             own = {"id": problem.id, "prompt": problem.prompt, "answer": problem.answer}
             yield {"task": task, **own, "responses": kept}
 
@@ -99,14 +91,14 @@ def judged(writers: Writers, asked: Asked, plan: Evaluation) -> Judged:
     """A greedy response to each problem, and the sampled ones: every process writes a part, and all know all."""
     own = part(asked.number)
     parts = (own[first : first + plan.batch] for first in range(0, len(own), plan.batch))
-    responses = [row for numbers in parts for row in _answers(writers, asked, plan.seed, numbers)]
+    responses = [row for numbers in parts for row in _answers(writers, asked, plan, numbers)]
     everyone = [row for rows in collected(responses) for row in rows]
     return Judged(
         asked.at(range(asked.number)), everyone, _figures(responses, asked.samples, writers.device(asked.who))
     )
 
 
-def _answers(writers: Writers, asked: Asked, seed: int, numbers: range) -> list[list[Response]]:
+def _answers(writers: Writers, asked: Asked, plan: Evaluation, numbers: range) -> list[list[Response]]:
     """To some of the problems, all at once."""
     problems, questions = asked.problems, asked.at(numbers)
     device = writers.device(asked.who)
@@ -114,20 +106,20 @@ def _answers(writers: Writers, asked: Asked, seed: int, numbers: range) -> list[
     found = []
     for sample in range(asked.samples + 1):
         leave_if_asked()
-        names = [f"{seed} {problems.split} {number} {sample}" for number in numbers]
+        names = [f"{plan.seed} {problems.split} {number} {sample}" for number in numbers]
         uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
         choice: Choice = Alone(asked.who) if sample else Greedy(asked.who)
         written = writers.write(batch.ids, batch.mask, choice, uniform)
-        found.append(list(verdicts(problems, questions, written)))
+        found.append(list(verdicts(problems, questions, written, plan.verdict_seconds)))
     return [list(row) for row in zip(*found, strict=True)]
 
 
-def verdicts(problems: Problems, asked: list[Problem], written: Written) -> Iterator[Response]:
+def verdicts(problems: Problems, asked: list[Problem], written: Written, seconds: float) -> Iterator[Response]:
     """The verdict on every response."""
     kept = [row[:length] for row, length in zip(written.token.cpu(), written.length.tolist(), strict=True)]
     texts = problems.tokenizer.batch_decode(kept, skip_special_tokens=True)
     for problem, text, cut, row in zip(asked, texts, written.truncated.tolist(), kept, strict=True):
-        yield Response(text, not cut, len(row), problems.task.verdict(problem, text, not cut))
+        yield Response(text, not cut, len(row), limited_verdict(problems.task, problem, text, not cut, seconds))
 
 
 def _metrics(samples: int) -> MetricCollection:
@@ -215,15 +207,14 @@ class Judge(pl.Callback):
         module.refresh()
         return judged(module.writers, asked, self.plan)
 
-    @staticmethod
-    def _of_rollout(module: Distillation) -> dict[str, float]:
+    def _of_rollout(self, module: Distillation) -> dict[str, float]:
         """The share solved of the prompts' own rollouts that the student wrote alone; nothing if there are none."""
-        own = _solved(module)
+        own = _solved(module, self.plan.verdict_seconds)
         found = summed({"solved": sum(own), "asked": len(own)})
         return {"train/accuracy": found["solved"] / found["asked"]} if found["asked"] else {}
 
 
-def _solved(module: Distillation) -> list[bool]:
+def _solved(module: Distillation, seconds: float) -> list[bool]:
     """Whether each of those of this process solves its problem."""
     rollout, numbers = module.rollout, module.numbers
     assert rollout is not None
@@ -237,4 +228,4 @@ def _solved(module: Distillation) -> list[bool]:
     token, origin, logp = (field[rows, start:] for field in parts)
     written = Written(token, origin, logp, rollout.response[rows].sum(-1), rollout.truncated[rows])
     asked = [module.problems.at(number) for number in numbers[rows].tolist()]
-    return [response.verdict.correct for response in verdicts(module.problems, asked, written)]
+    return [response.verdict.correct for response in verdicts(module.problems, asked, written, seconds)]

@@ -55,6 +55,7 @@ class Evaluation(Settings):
     every: NoneOrMore  # steps between looks at the validation split; 0: never
     validation_problems: Count
     batch: Count  # responses generated at once
+    verdict_seconds: Positive  # after which a verdict that has not come is that the response is wrong
 
 
 @dataclass(kw_only=True, eq=False)
