@@ -1,6 +1,8 @@
 """Models and tokenizers by name: the ones in the package, a folder, or whatever transformers finds."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 PACKAGED = Path(__file__).parent / "embedded"
+NAMES = "embedded/NAME, a folder, or a name on the Hugging Face Hub (models.teacher, models.starts, start)"
 
 
 def located(name: str) -> str:
@@ -25,23 +28,29 @@ def located(name: str) -> str:
 def causal_lm(name: str) -> PreTrainedModel:
     """In float32, from safetensors alone and without running code that came with it."""
     logging.disable_progress_bar()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        located(name), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
+    settings = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    with _told("model", name):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(located(name), output_loading_info=True, **settings)
+        model, found = loaded
+        if lacking := sorted(found["missing_keys"]):  # transformers would go on with random numbers
+            raise ValueError(f"its weights lack {', '.join(lacking)}")
     return model  # type: ignore[no-any-return]
 
 
 def tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model."""
-    made: Any = AutoTokenizer.from_pretrained(located(name), trust_remote_code=False)
+    with _told("tokenizer", name):
+        made: Any = AutoTokenizer.from_pretrained(located(name), trust_remote_code=False)
     return made  # type: ignore[no-any-return]
 
 
 def fingerprint(name: str) -> str:
     """What stands for the weights in a protocol: the file's content if the model is in the package, else the name."""
     folder = Path(located(name))
-    weights = folder / "model.safetensors"
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if folder.parent == PACKAGED else name
+    if folder.parent != PACKAGED:
+        return name
+    with _told("model", name):
+        return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def digest(model: PreTrainedModel) -> str:
@@ -51,3 +60,27 @@ def digest(model: PreTrainedModel) -> str:
         total.update(name.encode())
         total.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
+
+
+@contextmanager
+def _told(what: str, name: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a ValueError that says which name it was, why, and what to do."""
+    place = Path(located(name))
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of transformers, tokenizers, safetensors and the Hub, each with its own
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        raise ValueError(f"no {what} from {name!r}: {_remedy(place, reason)}") from error
+
+
+def _remedy(place: Path, reason: str) -> str:
+    if place.is_dir():
+        return f"{reason}. The folder {place} needs config.json, safetensors and a tokenizer, all whole: make it again"
+    if place.is_absolute() or str(place).count("/") != 1:
+        return f"there is no such folder; it must be {NAMES}"
+    return (
+        f"no such folder, not in the cache, and the Hub did not give it: {reason}. It must be {NAMES}; for the latter "
+        "look after the name, the network and, for gated models, `hf auth login`, or download it and name the folder"
+    )
