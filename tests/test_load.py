@@ -75,7 +75,7 @@ def test_a_folder_that_is_not_there_is_said_to_be_so(name):
 def test_a_packaged_model_without_its_weights_is_named(tmp_path, monkeypatch):
     shutil.copytree(PACKAGED / "standard-0", tmp_path / "standard-0", ignore=shutil.ignore_patterns("*.safetensors"))
     monkeypatch.setattr(load, "PACKAGED", tmp_path)
-    with pytest.raises(ValueError, match="no model from 'embedded/standard-0': .*No such file"):
+    with pytest.raises(ValueError, match=r"no model from 'embedded/standard-0': .*No such file"):
         fingerprint("embedded/standard-0")
 
 

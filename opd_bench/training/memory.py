@@ -1,0 +1,50 @@
+"""What a step needs memory for, in words and sizes: for a run that had too little of it."""
+
+from torch import nn
+
+from opd_bench.training.module import Distillation
+from opd_bench.training.ranks import processes
+
+STATE = 4
+"""Numbers that training keeps of each of the student's: weight, gradient, and AdamW's two moments."""
+REMEDY = (
+    "lower plan.chunk, raise plan.micro_batches, lower evaluation.batch if it was in an evaluation, "
+    "or shard with TRAINER=zero3_offload"
+)
+
+
+def memory_hint(module: Distillation) -> str:
+    """The sizes of a step in each process, and which settings make them smaller."""
+    plan = module.plan
+    responses = plan.prompts * plan.rollouts // processes()
+    batch = -(-responses // plan.micro_batches)
+    tokens, vocabulary = min(plan.chunk, batch * plan.response_limit), module.teacher.vocabulary
+    return (
+        f"a step had {responses:,} responses of up to {plan.response_limit:,} tokens in each process, "
+        f"in {_counted(plan.micro_batches, 'micro-batch', 'es')}; the loss took {tokens:,} tokens × {vocabulary:,} "
+        f"logits at once ({_size(4 * tokens * vocabulary)} for either model, and more on the way); "
+        f"the student has {_millions(module.student)} ({_size(4 * STATE * _numbers(module.student))} with gradient and "
+        f"AdamW), the teacher {_millions(module.teacher.model)}; {REMEDY}"
+    )
+
+
+def _numbers(model: nn.Module) -> int:
+    """Parameters, also of a model that is sharded, where only DeepSpeed knows how many there are."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+
+
+def _millions(model: nn.Module) -> str:
+    return f"{_numbers(model) / 1e6:,.2f} M parameters"
+
+
+def _counted(number: int, what: str, plural: str) -> str:
+    return f"{number:,} {what}{plural if number > 1 else ''}"
+
+
+def _size(size: float) -> str:
+    """Bytes, in the unit that suits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.4g} {unit}"
+        size /= 1024
+    return f"{size:,.4g} TiB"
