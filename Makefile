@@ -55,6 +55,9 @@ export: $(READY) ## a run's student as a Hugging Face folder: RUN=results/runs/.
 	  "make export RUN=results/runs/PROTOCOL/METHOD/seed-0 OUT=my-student"; exit 2; }
 	@$(PY) -m opd_bench.export "$(RUN)" "$(OUT)" $(ARGS)
 
+gpu-check: $(READY) ## one GPU beside the CPU: agreement, speed, memory, ZeRO, a profile [ARGS="--accelerator cpu"]
+	@$(PY) -m opd_bench.gpu_check $(ARGS)
+
 embedded-models: $(READY) ## train the shipped teacher and students anew (about an hour)
 	@$(PY) -m opd_bench.models.recipe $(ARGS)
 

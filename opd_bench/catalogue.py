@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from opd_bench.configs import known, listed, made, names, near
 from opd_bench.estimators.base import Estimator
 from opd_bench.rollouts.source import Source
@@ -27,6 +25,8 @@ def load_method(name: str, **overrides: Any) -> Method:
 
     A field goes to whichever of the two has it: `load_method("tropd", k=8, extra=0.0)`.
     """
+    from omegaconf import OmegaConf  # here, for whoever makes methods in another way need not have it
+
     path = name if name.endswith((".yaml", ".yml")) else known("method", name)
     config: Any = OmegaConf.to_container(OmegaConf.load(path))
     if not isinstance(config, dict) or set(config) != {"estimator", "source"}:
