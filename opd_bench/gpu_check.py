@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
+from opd_bench.configs import known
 from opd_bench.reporting.cells import figure, grid
 
 if TYPE_CHECKING:
@@ -49,13 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     accelerator, out = options.accelerator, options.out
     if options.steps < 2:
         parser.error(f"--steps must be ≥ 2, for the first is a warm-up, got {options.steps}")
+    try:
+        known("method", options.method)
+    except ValueError as error:
+        parser.error(f"--method: {error}")
     if accelerator == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is first imported
     warnings.simplefilter("ignore")  # libraries say of each small training what they say of any
 
     import torch
 
-    from opd_bench.training.trial import Work, profiled
+    from opd_bench.training.trial import Work
 
     if accelerator == "gpu" and not torch.cuda.is_available():
         parser.exit(1, "error: torch sees no GPU; --accelerator cpu is a dry run of all of it\n")
@@ -63,20 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (out / "errors.txt").unlink(missing_ok=True)
     work, console = Work(options.method, options.steps, options.prompts), Console()
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "a dry run on the CPU"
-
-    rows = list(checked(work, _plain(accelerator), out))
-    try:
-        table = profiled(work, _plain(accelerator)[-1][1], out / "trace.json")
-    except Exception as error:
-        rows, table = [*rows, Row("profile", _failure("profile", error, out))], ""
-    rows += checked(work, _sharded(accelerator), out, rows[0])  # last: ZeRO-3 changes torch's own functions for good
-
+    rows, table = all_rows(work, accelerator, out)
     console.print(grid(f"{options.method} on {device}", CAPTION, COLUMNS, map(_cells, rows)))
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     (out / "gpu_check.json").write_text(json.dumps([_plainly(row) for row in rows], indent=1))
     written = ", ".join(sorted(path.name for path in out.iterdir()))
     console.print(f"written to {out}: {written}", markup=False, highlight=False, soft_wrap=True)
     return 0 if all(row.status in FINE for row in rows) else 1
+
+
+def all_rows(work: "Work", accelerator: str, out: Path) -> tuple[list[Row], str]:
+    """With the profile's table, which is of the last plain training."""
+    from opd_bench.training.trial import profiled
+
+    rows, table = list(checked(work, _plain(accelerator), out)), ""
+    try:
+        table = profiled(work, _plain(accelerator)[-1][1], out / "trace.json")
+    except Exception as error:
+        rows.append(Row("profile", _failure("profile", error, out)))
+    rows += checked(work, _sharded(accelerator), out, rows[0])  # last: ZeRO-3 changes torch's own functions for good
+    return rows, table
 
 
 def checked(

@@ -54,6 +54,9 @@ def test_what_fails_is_a_row_and_an_exit_code(tmp_path, capsys):
     with pytest.raises(SystemExit):
         gpu_check.main(["--steps", "1"])
     assert "--steps must be ≥ 2, for the first is a warm-up, got 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--method", "opd_fulll"])
+    assert "--method: no method 'opd_fulll', did you mean opd_full" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
