@@ -1,6 +1,7 @@
 """A run's student as a folder that transformers loads: python -m opd_bench.export --help."""
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def export(asked: Asked, out: Path) -> str:
     from opd_bench.training.weights import manifest_of
 
     logging.disable_progress_bar()
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, once imported, says that there is no GPU
     step = int(manifest_of(checkpoint)["step"])
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)

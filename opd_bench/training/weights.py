@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -65,8 +64,6 @@ def _of_one_file(checkpoint: Path) -> Mapping[str, Tensor]:
 
 def _of_shards(checkpoint: Path) -> Mapping[str, Tensor]:
     """DeepSpeed's own converter, which tells much about it."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is first imported
     try:
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
     except ImportError as error:
