@@ -1,13 +1,14 @@
 """The table of all methods: at a terminal, and as a page of the docs."""
 
-import subprocess
-import sys
+import runpy
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from opd_bench import method_names
 from opd_bench.methods import main, rows
+from tests.commands import ended
 from tests.prefixes import prefix_pair
 
 ROOT = Path(__file__).parents[1]
@@ -19,9 +20,11 @@ def test_the_docs_page_is_what_the_command_prints(capsys):
     assert capsys.readouterr().out == (ROOT / "docs" / "methods.md").read_text()
 
 
-def test_the_command_shows_every_method_and_marks_the_wrong_ones():
-    command = [sys.executable, "-m", "opd_bench.methods", "--prefixes", "1"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "140"}).stdout
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_the_command_shows_every_method_and_marks_the_wrong_ones(capsys):
+    command = partial(runpy.run_module, "opd_bench.methods", run_name="__main__")  # python -m, in this process
+    code, shown, _ = ended(command, capsys, "--prefixes", "1", width=140)
+    assert code == 0
     assert all(f" {name} " in shown for name in method_names())
     assert "k1_direct ⚠" in shown
 

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from scipy.stats import permutation_test, trim_mean
+from scipy.stats import permutation_test
 
 from opd_bench.reporting.resampling import RESAMPLES, Array, in_order, resamples
 
@@ -87,7 +87,10 @@ def iqm(scores: Array) -> Array:
 
     Nothing is weighted by fractions, so of five single values the middle three are left, 60 % and not 50 %.
     """
-    return np.asarray(trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1))
+    values = scores.reshape(*scores.shape[:-2], -1)
+    cut, last = values.shape[-1] // 4, values.shape[-1] - values.shape[-1] // 4
+    kept = np.partition(values, (cut, last - 1), axis=-1)[..., cut:last]
+    return np.asarray(np.where(np.isnan(values).any(-1), np.nan, kept.mean(-1)))
 
 
 def normalised(scores: Array, low: Array, high: Array) -> Array:
