@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -64,22 +65,39 @@ def with_callback(monkeypatch):
     return give
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where runs of this file may share the verdicts on their start and on their teacher."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """Small runs that several tests look at, each made once: what it is and its record. Change nothing of them."""
+    known = {}
+
+    def of(method, *overrides):
+        if (method, *overrides) not in known:
+            run = small_run(place, method, *overrides)
+            known[method, *overrides] = run, run.perform()
+        return known[method, *overrides]
+
+    return of
+
+
+BARE = ("plan.steps=1", "evaluation.problems=1", "evaluation.samples=1", "watch.moments_every=0")
+"""One step, and as little as can be of what is not the step."""
+
+
 # ---------------------------------------------------------------- the gradient
 
 
 @pytest.mark.parametrize("method", ["opd", "vopd_topk", "gkd", "tropd", "reopold", "minillm", "skd", "sft"])
 @pytest.mark.parametrize("pieces", [1, 3])
-def test_a_step_s_gradient_is_that_of_the_dense_loss(tmp_path, with_callback, method, pieces):
+def test_a_step_s_gradient_is_that_of_the_dense_loss(place, with_callback, method, pieces):
     """From the models' own full logits, prompt and padding included, whatever the number of micro-batches."""
     with_callback(witness := Witness())
-    options = (
-        f"plan.micro_batches={pieces}",
-        "plan.chunk=37",
-        "plan.steps=1",
-        "plan.clip=null",
-        "evaluation.problems=2",
-    )
-    small_run(tmp_path, method, *options).perform()
+    small_run(place, method, f"plan.micro_batches={pieces}", "plan.chunk=37", "plan.clip=null", *BARE).perform()
     student, teacher, rollout = causal_lm("embedded/standard-0"), causal_lm("embedded/teacher"), witness.rollout
     position = (rollout.mask.long().cumsum(-1) - 1).clamp_min(0)
     logits = [
@@ -99,7 +117,7 @@ def test_the_first_rollouts_of_a_seed_are_the_same_for_every_method_and_other_at
     written = {}
     for method in ("opd", "vopd", "opd_full", "veto", "tropd", "reopold", "eopd", "opd_plus"):
         for seed in (0, 2):  # both from the same start
-            small_run(tmp_path, method, "plan.steps=1", "evaluation.problems=2", f"seed={seed}").perform()
+            small_run(tmp_path, method, *BARE, f"seed={seed}").perform()
             ids, mask = witness.rollout.ids[:8], witness.rollout.mask[:8]
             written.setdefault(seed, []).append([row[kept].tolist() for row, kept in zip(ids, mask, strict=True)])
     assert all(other == written[0][0] for other in written[0])
@@ -119,7 +137,7 @@ def test_every_method_runs_to_its_end(tmp_path, method, setting):
 
 
 def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
-    run = small_run(tmp_path, "opd")
+    run = small_run(tmp_path, "opd", *BARE, "watch.checkpoint_every=1")
     before = digest(causal_lm("embedded/teacher"))
     parts = run._parts()
     run.folder.mkdir(parents=True)
@@ -132,7 +150,7 @@ def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
 
 def test_where_student_and_teacher_agree_there_is_nothing_to_learn(tmp_path):
     """Tokens, log-probabilities and positions are aligned: off by one anywhere and r would be large."""
-    run = small_run(tmp_path, "tropd", "models.starts=[embedded/teacher]", "plan.steps=1")
+    run = small_run(tmp_path, "tropd", "models.starts=[embedded/teacher]", *BARE)
     run.perform()
     series = series_of(run)
     assert abs(series["train/log_ratio"][0]) < 1e-5
@@ -144,8 +162,8 @@ def test_where_student_and_teacher_agree_there_is_nothing_to_learn(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["tropd", "gkd", "seqkd"])
-def test_a_run_killed_at_any_step_ends_with_the_record_of_an_uncut_one(tmp_path, monkeypatch, method):
-    whole = outcome(small_run(tmp_path / "whole", method).perform())
+def test_a_run_killed_at_any_step_ends_with_the_record_of_an_uncut_one(finished, tmp_path, monkeypatch, method):
+    whole = outcome(finished(method)[1])
     folder, extras = tmp_path / "cut", run_module.Run._extras
     for step in (1, 3, 5):  # before the first checkpoint, between two, after the last
         monkeypatch.setattr(run_module.Run, "_extras", lambda run, step=step: [*extras(run), Killer(step)])
@@ -154,25 +172,26 @@ def test_a_run_killed_at_any_step_ends_with_the_record_of_an_uncut_one(tmp_path,
     monkeypatch.setattr(run_module.Run, "_extras", extras)
     cut = outcome(small_run(folder, method).perform())
     for record in (whole, cut):
-        record["config"].pop("results")
+        record["config"] = {key: value for key, value in record["config"].items() if key != "results"}
     assert json.dumps(cut, sort_keys=True) == json.dumps(whole, sort_keys=True)
 
 
-def test_a_finished_run_is_not_run_again_unless_asked(tmp_path):
-    first = small_run(tmp_path, "opd").perform()
+def test_a_finished_run_is_not_run_again_unless_asked(finished, place, tmp_path):
+    _, first = finished("opd")
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     assert small_run(tmp_path, "opd").record()["id"] == first["id"]
     assert small_run(tmp_path, "opd", "again=true").record() is None
-    assert small_run(tmp_path, "opd", "seed=1").record() is None
+    assert small_run(tmp_path, "opd", "seed=5").record() is None
     second = small_run(tmp_path, "opd", "again=true").perform()
     one, two = outcome(first), outcome(second)
     for record in (one, two):
-        record["config"].pop("again")
+        record["config"] = {key: value for key, value in record["config"].items() if key not in ("again", "results")}
     assert one == two
 
 
-def test_seeds_start_from_different_students_and_draw_differently(tmp_path):
-    runs = [small_run(tmp_path, "opd", f"seed={seed}") for seed in (0, 1, 2)]
-    records = [run.perform() for run in runs]
+def test_seeds_start_from_different_students_and_draw_differently(finished):
+    runs, records = zip(*(finished("opd", *seed) for seed in ((), ("seed=1",), ("seed=2",))), strict=True)
+    assert [record["seed"] for record in records] == [0, 1, 2]
     assert [record["start"] for record in records] == [f"embedded/standard-{n}" for n in (0, 1, 0)]
     assert records[0]["evaluation"]["before"] == records[2]["evaluation"]["before"]
     series = [series_of(run)["train/loss"] for run in runs]
@@ -202,10 +221,9 @@ def test_a_run_that_fails_is_a_record_with_its_reason_and_can_be_tried_again(tmp
     assert run.record() is None
 
 
-def test_only_rollouts_that_the_student_wrote_alone_count_as_solved_by_it(tmp_path):
-    runs = {name: small_run(tmp_path, name) for name in ("sft", "gkd", "skd", "opd")}
-    assert {name: run.perform() for name, run in runs.items()}["sft"]["training"]["auc"] is None
-    series = {name: series_of(run) for name, run in runs.items()}
+def test_only_rollouts_that_the_student_wrote_alone_count_as_solved_by_it(finished):
+    assert finished("sft")[1]["training"]["auc"] is None
+    series = {name: series_of(finished(name)[0]) for name in ("sft", "gkd", "skd", "opd")}
     assert "train/accuracy" not in series["sft"]
     assert None not in series["opd"]["train/accuracy"]
     written = zip(series["gkd"]["train/accuracy"], series["gkd"]["train/tokens_student"], strict=True)
@@ -237,9 +255,8 @@ def test_a_run_with_nothing_to_score_learns_nothing_and_shows_it(tmp_path, capsy
     assert "nan" in capsys.readouterr().out
 
 
-def test_the_record_holds_what_happened(tmp_path):
-    run = small_run(tmp_path, "tropd")
-    record = run.perform()
+def test_the_record_holds_what_happened(finished):
+    run, record = finished("tropd")
     training, after, series = record["training"], record["evaluation"]["after"]["mini_gsm"], series_of(run)
     assert record["budget"]["steps"] == len(series["train/loss"]) == 6
     assert record["budget"]["teacher_tokens"] > 0  # the guiding prefixes
@@ -256,9 +273,8 @@ def test_the_record_holds_what_happened(tmp_path):
     assert figures_of(lines) == pytest.approx(after)  # without a model, the verdicts come to the same
 
 
-def test_tensorboard_shows_all_four_families(tmp_path):
-    run = small_run(tmp_path, "vopd")
-    run.perform()
+def test_tensorboard_shows_all_four_families(finished):
+    run, _ = finished("vopd")
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     tags = events.Tags()["scalars"]
     assert {tag.split("/")[0] for tag in tags} == {"train", "eval", "grad", "estimator"}
@@ -274,10 +290,8 @@ def test_tensorboard_shows_all_four_families(tmp_path):
     assert all(f"`grad/{name}`" in documented for name in watched)
 
 
-def test_exact_moments_on_the_way_are_unbiased_for_opd_and_without_variance_for_the_full_sum(tmp_path):
-    figures = {
-        method: small_run(tmp_path, method).perform()["training"]["gradient"] for method in ("opd", "vopd", "opd_full")
-    }
+def test_exact_moments_on_the_way_are_unbiased_for_opd_and_without_variance_for_the_full_sum(finished):
+    figures = {method: finished(method)[1]["training"]["gradient"] for method in ("opd", "vopd", "opd_full")}
     assert figures["opd"]["bias_reverse_kl"] < 1e-9
     assert figures["vopd"]["bias_reverse_kl"] < 1e-9
     assert figures["opd_full"]["relative_variance"] < 1e-9

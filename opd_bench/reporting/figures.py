@@ -1,6 +1,6 @@
 """The numbers in records, by dotted name, and their means over runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from opd_bench.reporting.record import Record
@@ -12,7 +12,10 @@ WORDS = ("nan", "inf", "-inf")
 
 def figures(record: Record) -> dict[str, float]:
     """Every single number that a run measured, such as evaluation.after.mini_gsm.greedy."""
-    return {name: value for section in SECTIONS for name, value in _numbers(section, record[section])}
+    found: dict[str, float] = {}
+    for section in SECTIONS:
+        _gather(found, section, record[section])
+    return found
 
 
 def means(records: Sequence[Record]) -> dict[str, float]:
@@ -31,9 +34,9 @@ def number(value: Any) -> float | None:
     return None
 
 
-def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, Mapping):
+def _gather(found: dict[str, float], name: str, value: Any) -> None:
+    if isinstance(value, dict):
         for key, item in value.items():
-            yield from _numbers(f"{name}.{key}", item)
-    elif (found := number(value)) is not None:
-        yield name, found
+            _gather(found, f"{name}.{key}", item)
+    elif (known := number(value)) is not None:
+        found[name] = known

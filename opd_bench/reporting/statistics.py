@@ -31,7 +31,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from scipy.stats import permutation_test
 
 from opd_bench.reporting.resampling import RESAMPLES, Array, in_order, resamples
 
@@ -138,6 +137,8 @@ def sign_flip(differences: Array, seed: int) -> float:
     p ≥ 2^(1 − n): with five seeds nothing is under 0.0625. Up to 13 seeds all signs are tried; above, 10,000 are
     drawn. NaN without differences.
     """
+    from scipy.stats import permutation_test  # half a second, which --help and a table of one method must not wait for
+
     values = np.sort(differences)
     if not len(values) or np.isnan(values).any():
         return float("nan")
