@@ -155,7 +155,8 @@ def test_charts_are_laid_out_and_show_tags_that_exist(finished):
 
 
 def test_no_histograms_and_no_texts_where_none_are_asked_for(tmp_path):
-    run = small_run(tmp_path, "opd", "plan.steps=1", "watch.histograms_every=0", "watch.samples_shown=0")
+    few = ("plan.steps=1", "evaluation.samples=1", "evaluation.problems=1")
+    run = small_run(tmp_path, "opd", *few, "watch.histograms_every=0", "watch.samples_shown=0")
     run.perform()
     read = events(run.folder / "tensorboard")
     assert read.Tags()["histograms"] == []
@@ -167,7 +168,7 @@ def test_no_histograms_and_no_texts_where_none_are_asked_for(tmp_path):
 
 def test_a_killed_run_has_every_step_once(tmp_path, monkeypatch):
     """Killed before the first checkpoint, between two and after the last one."""
-    options = ("watch.histograms_every=1",)
+    options = ("watch.histograms_every=1", "evaluation.samples=1", "evaluation.problems=8")
     whole = small_run(tmp_path / "whole", "opd", *options)
     whole.perform()
     extras = run_module.Run._extras
@@ -206,7 +207,8 @@ def test_what_a_checkpoint_knows_is_on_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(RecordWriter, "write", slowly)
     monkeypatch.setattr(run_module.Run, "_extras", lambda run, old=run_module.Run._extras: [*old(run), Reader()])
-    run = small_run(tmp_path, "opd", "plan.steps=4", "watch.checkpoint_every=1", "watch.histograms_every=1")
+    options = ("watch.checkpoint_every=1", "watch.histograms_every=1", "evaluation.samples=1", "evaluation.problems=1")
+    run = small_run(tmp_path, "opd", "plan.steps=4", "evaluation.every=0", *options)
     run.perform()
     assert told == [[1], [1, 2], [1, 2, 3]]
 

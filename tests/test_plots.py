@@ -59,6 +59,12 @@ def drawn(small, large):
     return {id(found): pictures(largest(found), found) for found in (small, large)}
 
 
+@pytest.fixture(scope="module")
+def figures(small, large):
+    """The drawings of both, by name, as they are before anybody writes them; draw them and change nothing."""
+    return {id(found): {one.name: one for one in drawings(largest(found), found)} for found in (small, large)}
+
+
 def largest(found):
     return max(found, key=lambda one: len(one.rows))
 
@@ -320,9 +326,9 @@ def test_smoothing_and_intervals_know_what_is_missing():
     assert np.isnan([low[1:], high[1:]]).all()
 
 
-def test_the_names_of_curves_lie_beside_them_and_not_over_one_another(large):
+def test_the_names_of_curves_lie_beside_them_and_not_over_one_another(large, figures):
     (table,) = large
-    figure = over_training(table, SOLVED).figure
+    figure = figures[id(large)]["accuracy_curves"].figure
     figure.canvas.draw()
     (axes,) = figure.axes
     boxes = [Text.get_window_extent(note) for note in axes.texts]
@@ -438,10 +444,10 @@ def test_tokens_that_do_not_differ_are_a_note_and_no_panel(tmp_path):
     assert "How many tokens were written is not known." in notes(cost_against_accuracy(free).figure)
 
 
-def test_labels_are_inside_and_cover_neither_each_other_nor_a_point(large):
+def test_labels_are_inside_and_cover_neither_each_other_nor_a_point(large, figures):
     (table,) = large
-    for make in (against_bias, variance_against_accuracy, cost_against_accuracy):
-        figure = make(table).figure
+    for name in ("variance_against_bias", "variance_against_accuracy", "cost_against_accuracy"):
+        figure = figures[id(large)][name].figure
         figure.canvas.draw()
         for number, axes in enumerate(figure.axes):
             boxes = [Text.get_window_extent(note) for note in axes.texts]
@@ -453,10 +459,8 @@ def test_labels_are_inside_and_cover_neither_each_other_nor_a_point(large):
 
 
 @pytest.mark.parametrize("which", ["small", "large"])
-def test_what_surrounds_the_axes_does_not_overlap_and_is_on_the_page(which, request):
-    found = request.getfixturevalue(which)
-    table = largest(found)
-    for drawing in drawings(table, found):
+def test_what_surrounds_the_axes_does_not_overlap_and_is_on_the_page(which, request, figures):
+    for drawing in figures[id(request.getfixturevalue(which))].values():
         figure = drawing.figure
         figure.canvas.draw()
         around = [figure._suptitle, figure.axes[-1].xaxis.label, figure._supxlabel]

@@ -403,19 +403,19 @@ def test_a_signal_below_0_has_a_mark_at_the_left_edge():
 
 
 def test_the_same_record_gives_the_same_files_whatever_the_user_s_settings(tmp_path):
-    contents = []
+    contents, methods = [], dict(list(everything().items())[::4])
     for folder, changes in (("one", {}), ("two", {"font.size": 30, "svg.hashsalt": "x", "axes.facecolor": "pink"})):
         (tmp_path / folder).mkdir()
         with matplotlib.rc_context(changes):
             before = dict(matplotlib.rcParams)
-            paths = save(record(everything()), tmp_path / folder)
+            paths = save(record(methods), tmp_path / folder)
             assert dict(matplotlib.rcParams) == before
         contents.append([path.read_bytes() for path in paths])
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == sorted(path.name for path in paths)
     assert contents[0] == contents[1]
     assert [content[:4] for content in contents[0]] == [b"\x89PNG", b"<?xm", b"\x89PNG", b"<?xm"]
     (tmp_path / "other").mkdir()
-    others = [path.read_bytes() for path in save(record(everything(1)), tmp_path / "other")]
+    others = [path.read_bytes() for path in save(record(dict(list(everything(1).items())[::4])), tmp_path / "other")]
     assert not set(others) & set(contents[0])
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 MOUNTED = """
 import sys; from pathlib import Path
 from opd_bench.reporting.record import RecordError, write_record
-from tests.test_reporting import content
+from tests.results import content
 try: write_record(Path(sys.argv[1]), content(reason="x" * 100_000))
 except RecordError as error: print(error)
 print(*[path.name for path in Path(sys.argv[1]).iterdir()])

@@ -65,14 +65,20 @@ def test_what_is_not_as_it_must_be_is_named(tmp_path, where, what, message):
         read_record(forged(tmp_path, record))
 
 
-def test_what_a_run_writes_has_the_shape(tmp_path):
-    record = small_run(tmp_path, "tropd").perform()
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """What a run wrote."""
+    return small_run(tmp_path_factory.mktemp("real"), "tropd").perform()
+
+
+def test_what_a_run_writes_has_the_shape(real, tmp_path):
+    record = real
     assert read_record(forged(tmp_path / "again", record))["seed"] == record["seed"]
 
 
-def test_one_odd_value_anywhere_is_refused_or_shown_and_spoils_nothing(tmp_path):
-    rng, record = random.Random(0), small_run(tmp_path / "real", "opd").perform()
-    others = written(tmp_path / "others", runs("opd", [0.4, 0.5]))
+def test_one_odd_value_anywhere_is_refused_or_shown_and_spoils_nothing(real, tmp_path):
+    rng, record = random.Random(0), copy.deepcopy(real)
+    others = written(tmp_path / "others", runs("tropd", [0.4, 0.5]))
     record["protocol"] = others[0]["protocol"]
     refused, everywhere = 0, list(places(record))
     for number in range(120):
@@ -84,7 +90,7 @@ def test_one_odd_value_anywhere_is_refused_or_shown_and_spoils_nothing(tmp_path)
         found, complaints = find_records([forged(tmp_path / "odd" / str(number), odd).parent])
         refused += len(complaints)
         made = tables([*others, *found])
-        assert any(row.method.startswith("opd") and row.finished >= 2 for table in made for row in table.rows), where
+        assert any(row.method.startswith("tropd") and row.finished >= 2 for table in made for row in table.rows), where
         for text in (markdown(made), as_csv(made), runs_csv(made), page(made, complaints)):
             text.encode()
         assert [terminal(table, 80) for table in made]
