@@ -52,11 +52,11 @@ def export(asked: Asked, out: Path) -> str:
 
     from transformers.utils import logging
 
-    from opd_bench.training.weights import manifest_of
+    from opd_bench.training.checkpoints import manifest
 
     logging.disable_progress_bar()
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, once imported, says that there is no GPU
-    step = int(manifest_of(checkpoint)["step"])
+    step = int(manifest(checkpoint)["step"])
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{out.name}.", suffix=".part", dir=out.parent) as beside:
@@ -108,7 +108,7 @@ def _record(run: Path) -> Record:
 
 def _checkpoint(asked: Asked) -> Path:
     """The one that was asked for, or the newest that is whole; damaged ones are told."""
-    from opd_bench.training.checkpoints import newest
+    from opd_bench.training.checkpoints import damage, newest
 
     folder = asked.run / "checkpoints"
     steps = sorted(int(path.name.removeprefix("step")) for path in folder.glob("step" + 6 * "[0-9]"))
@@ -119,7 +119,10 @@ def _checkpoint(asked: Asked) -> Path:
     if asked.step is not None:
         if asked.step not in steps:
             raise ValueError(f"no checkpoint of step {asked.step} in {folder}; there are {', '.join(map(str, steps))}")
-        return folder / f"step{asked.step:06d}"
+        place = folder / f"step{asked.step:06d}"
+        if wrong := damage(place):
+            raise ValueError(f"{place} is damaged: {wrong}")
+        return place
     found, complaints = newest(folder)
     for complaint in complaints:
         print(complaint, file=sys.stderr)

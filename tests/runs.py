@@ -2,6 +2,8 @@
 
 import subprocess
 import time
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,14 @@ def configured(folder: Path, method: str, *overrides: str) -> dict[str, Any]:
 
 
 def composed(name: str, *overrides: str) -> dict[str, Any]:
-    """The configuration that the command line would make."""
+    """The configuration that the command line would make; only where its results go is put in afterwards."""
+    places = [one for one in overrides if one.startswith("results=")]
+    config = deepcopy(_composed(name, tuple(one for one in overrides if one not in places)))
+    return config | ({"results": places[-1].removeprefix("results=")} if places else {})
+
+
+@cache
+def _composed(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
     return config

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from opd_bench import method_names
+from opd_bench.bench import main
 from opd_bench.reporting import record as record_module
 from opd_bench.reporting.record import RecordError, find_records, outcome, read_record
 from opd_bench.training.run import Run
+from tests.commands import ended
 from tests.runs import SMALL, small_run, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,13 @@ def test_help_lists_every_choice_and_is_quick():
     assert "plan" in shown
 
 
+def test_a_process_that_is_refused_fails_in_a_line_and_at_once(tmp_path):
+    start = time.perf_counter()
+    result = output("method=tropdd", f"results={tmp_path}")
+    assert time.perf_counter() - start < 10
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -51,14 +60,14 @@ def test_help_lists_every_choice_and_is_quick():
         ("results=/dev/null/here", "Choose another place with results=FOLDER"),
     ],
 )
-def test_what_can_t_be_is_refused_by_name_and_without_a_traceback(argument, message, tmp_path):
-    result = output(argument, *([] if "results" in argument else [f"results={tmp_path}"]))
+def test_what_can_t_be_is_refused_by_name_and_without_a_traceback(argument, message, tmp_path, capsys):
+    result = ended(main, capsys, argument, *([] if "results" in argument else [f"results={tmp_path}"]))
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_run_ends_with_a_table_its_record_and_what_to_do_next(tmp_path):
+def test_a_run_ends_with_a_table_its_record_and_what_to_do_next(tmp_path, capsys):
     result = output("method=vopd", f"results={tmp_path}", *SMALL)
     assert result.returncode == 0, result.stderr
     for word in (
@@ -75,15 +84,15 @@ def test_a_run_ends_with_a_table_its_record_and_what_to_do_next(tmp_path):
     ):
         assert word in result.stdout
     assert result.stderr == ""
-    again = output("method=vopd", f"results={tmp_path}", *SMALL)
+    again = ended(main, capsys, "method=vopd", f"results={tmp_path}", *SMALL)
     assert "finished before" in again.stdout
 
 
-def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_path):
-    longer = [*SMALL, "plan.steps=40", "evaluation.every=0"]
-    assert output("method=tropd", f"results={tmp_path / 'whole'}", *longer).returncode == 0
+def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_path, capsys):
+    longer = [*SMALL, "plan.steps=20", "evaluation.every=0"]
+    assert ended(main, capsys, "method=tropd", f"results={tmp_path / 'whole'}", *longer).returncode == 0
     process = subprocess.Popen(command("method=tropd", f"results={tmp_path / 'cut'}", *longer), cwd=ROOT)
-    wait_for(process, tmp_path, "cut/*/*/*/checkpoints/step000010/manifest.json")
+    wait_for(process, tmp_path, "cut/*/*/*/checkpoints/step000004/manifest.json")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (record,), _ = find_records([tmp_path / "cut"])
@@ -96,22 +105,16 @@ def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_p
     assert json.dumps(records[0], sort_keys=True) == json.dumps(records[1], sort_keys=True)
 
 
-def test_a_sweep_runs_several_at_once_skips_what_is_done_and_survives_a_failure(tmp_path):
-    arguments = [
-        "-m",
-        "method=opd,vopd",
-        "seed=0,1",
-        f"results={tmp_path}",
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=2",
-    ]
-    first = output(*arguments, *SMALL, "plan.learning_rate=0.001,1e30", "plan.clip=null")
+def test_a_sweep_runs_several_at_once_skips_what_is_done_and_survives_a_failure(tmp_path, capsys):
+    arguments = ["-m", "method=opd,vopd", f"results={tmp_path}", *SMALL]
+    arguments += ["plan.learning_rate=0.001,1e30", "plan.clip=null"]
+    first = output(*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert first.returncode == 0, first.stderr
     records, complaints = find_records([tmp_path])
     assert not complaints
-    assert sorted(record["status"] for record in records) == ["finished"] * 4 + ["nan"] * 4
-    second = output(*arguments, *SMALL, "plan.learning_rate=0.001,1e30", "plan.clip=null")
-    assert second.stdout.count("done before") == 8
+    assert sorted(record["status"] for record in records) == ["finished"] * 2 + ["nan"] * 2
+    second = ended(main, capsys, *arguments)
+    assert second.stdout.count("done before") == 4
     assert {record["id"] for record in find_records([tmp_path])[0]} == {record["id"] for record in records}
 
 

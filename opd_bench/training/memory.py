@@ -17,11 +17,12 @@ def memory_hint(module: Distillation) -> str:
     """The sizes of a step in each process, and which settings make them smaller."""
     plan = module.plan
     responses = plan.prompts * plan.rollouts // processes()
-    batch = -(-responses // plan.micro_batches)
+    pieces = -(-plan.micro_batches // processes())
+    batch = -(-responses // pieces)
     tokens, vocabulary = min(plan.chunk, batch * plan.response_limit), module.teacher.vocabulary
     return (
         f"a step had {responses:,} responses of up to {plan.response_limit:,} tokens in each process, "
-        f"in {_counted(plan.micro_batches, 'micro-batch', 'es')}; the loss took {tokens:,} tokens × {vocabulary:,} "
+        f"in {_counted(pieces, 'micro-batch', 'es')}; the loss took {tokens:,} tokens × {vocabulary:,} "
         f"logits at once ({_size(4 * tokens * vocabulary)} for either model, and more on the way); "
         f"the student has {_millions(module.student)} ({_size(4 * STATE * _numbers(module.student))} with gradient and "
         f"AdamW), the teacher {_millions(module.teacher.model)}; {REMEDY}"

@@ -36,6 +36,7 @@ from opd_bench.training.evaluation import Judge
 from opd_bench.training.kept import KeptWeights
 from opd_bench.training.layout import Layout
 from opd_bench.training.lock import locked
+from opd_bench.training.memory import memory_hint
 from opd_bench.training.module import Distillation
 from opd_bench.training.moments import GradientMoments
 from opd_bench.training.noise import GradientNoise
@@ -120,6 +121,8 @@ class Run:
             self._fit(trainer, parts, checkpoint)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             outcome = outcome_of(error, len(parts.series.rows))
+            if outcome.status == "out of memory":
+                outcome = outcome._replace(reason=f"{outcome.reason}; {memory_hint(parts.module)}")
             if outcome.status == "crash":
                 which = "" if is_first() else f"-process-{trainer.global_rank}"
                 (self.folder / f"error{which}.txt").write_text(traceback.format_exc())

@@ -17,8 +17,8 @@ from opd_bench.configs import conf_dir, known, made
 from opd_bench.models.load import causal_lm, tokenizer
 from opd_bench.models.network import Network, frozen
 from opd_bench.training.data import Problems
+from opd_bench.training.layout import Layout
 from opd_bench.training.module import Distillation
-from opd_bench.training.strategies import ZeRO
 from opd_bench.training.summary import peak_memory
 
 WRITERS = ("student", "teacher", "data")
@@ -109,11 +109,10 @@ def profiled(work: Work, place: Place, trace: Path) -> str:
 def _train(work: Work, place: Place, watch: Watch) -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    trainer = pl.Trainer(
-        accelerator=place.accelerator,
-        devices=1,
-        strategy=ZeRO(place.stage) if place.stage else "auto",
-        precision=place.precision,
+    strategy = f"zero{place.stage}" if place.stage else "one"
+    where = {"accelerator": place.accelerator, "precision": place.precision, "strategy": strategy}
+    layout: Layout = made(_read(known("trainer", "cpu")) | where)
+    trainer = layout.trainer(
         max_steps=work.steps,
         callbacks=[watch],
         logger=False,

@@ -1,36 +1,22 @@
 """A student out of a checkpoint, in one process, whatever strategy and however many processes wrote it."""
 
 import io
-import json
 import pickle
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from opd_bench.models.load import causal_lm
+from opd_bench.training.checkpoints import STATE
 
 STUDENT = "student."
 """What the student's names begin with in a checkpoint."""
 TAG = "checkpoint"
 """The folder in which DeepSpeed's engine puts its shards."""
-
-
-def manifest_of(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, if it has all of its files and they have their sizes."""
-    try:
-        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
-        sizes: dict[str, int] = manifest["files"]
-        wrong = [name for name, size in sizes.items() if (checkpoint / name).stat().st_size != size]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{checkpoint} is damaged: {error}") from error
-    if wrong:
-        raise ValueError(f"{checkpoint} is damaged: {', '.join(wrong)} has another size than when it was written")
-    return manifest
 
 
 def student_of(checkpoint: Path, start: str) -> PreTrainedModel:
@@ -48,7 +34,7 @@ def student_of(checkpoint: Path, start: str) -> PreTrainedModel:
 
 def weights_of(checkpoint: Path) -> dict[str, Tensor]:
     """The student's weights by the names that transformers gives them, in float32."""
-    read = _of_one_file if (checkpoint / "state.ckpt").exists() else _of_shards
+    read = _of_shards if (checkpoint / STATE).is_dir() else _of_one_file
     try:
         found = read(checkpoint)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -58,7 +44,7 @@ def weights_of(checkpoint: Path) -> dict[str, Tensor]:
 
 def _of_one_file(checkpoint: Path) -> Mapping[str, Tensor]:
     """Without reading what the optimiser has."""
-    content = torch.load(checkpoint / "state.ckpt", map_location="cpu", mmap=True, weights_only=True)
+    content = torch.load(checkpoint / STATE, map_location="cpu", mmap=True, weights_only=True)
     return content["state_dict"]  # type: ignore[no-any-return]
 
 
@@ -71,7 +57,7 @@ def _of_shards(checkpoint: Path) -> Mapping[str, Tensor]:
             "its shards were written by DeepSpeed, which is not installed: pip install deepspeed"
         ) from error
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        found: Mapping[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint / "state"), tag=TAG)
+        found: Mapping[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint / STATE), tag=TAG)
     return found
 
 
