@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 from opd_bench.export import RECORD, main
 from opd_bench.models.load import tokenizer
 from opd_bench.training.module import Distillation
-from tests.ranks import in_processes, trainer_of, whole
+from opd_bench.training.outcomes import Outcome
+from opd_bench.training.ranks import is_first
+from opd_bench.training.summary import summary
+from tests.ranks import in_processes, whole
 from tests.runs import small_run
 
 PROMPT = "Ann starts with 3 apples . How many apples does Ann have ?"
@@ -122,9 +126,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(run, tmp_path, 
     said = capsys.readouterr()
     assert "step000006" in said.err
     assert said.out.endswith("step 4 of 6, float32\n")
-    assert "step000006 is damaged: state.ckpt has another size" in failure(capsys, run, tmp_path / "no", "--step", 6)
+    assert "step000006 is damaged: state.ckpt has " in failure(capsys, run, tmp_path / "no", "--step", 6)
     state.write_bytes(bytes(state.stat().st_size + 100))  # the size is right, and nothing else
-    assert "step000006 can't be read" in failure(capsys, run, tmp_path / "no")
+    assert "step000006 is damaged: File is not a zip file" in failure(capsys, run, tmp_path / "no", "--step", 6)
     shutil.rmtree(run / "checkpoints" / "step000004")
     state.unlink()
     assert "no checkpoint in" in failure(capsys, run, tmp_path / "no")
@@ -173,34 +177,30 @@ def test_weights_of_another_model_are_refused_by_name(run, tmp_path, capsys):
 STAGES = (1, 2, 3)
 
 
-def sharded(folder: Path) -> dict[int, dict[str, torch.Tensor]]:
-    """The live weights after two steps in each stage, whose shards are in `folder`/stage N."""
+def sharded(folder: Path) -> dict[int, tuple[Path, dict[str, torch.Tensor]]]:
+    """A run and the live weights after its two steps, in each stage."""
     found = {}
     for stage in STAGES:
-        run = small_run(folder, "opd", "plan.steps=2")
-        module = run._parts().module
-        trainer = trainer_of(run, f"zero{stage}", 2, [])
-        trainer.fit(module)
-        trainer.save_checkpoint(folder / f"stage{stage}" / "state")
-        found[stage] = {name: value.detach().clone() for name, value in whole(module).items()}
+        run = small_run(folder / str(stage), "opd", "plan.steps=2", "evaluation.every=0", f"trainer=cpu_zero{stage}")
+        with nullcontext() if run.layout.place.rank else run.claimed():
+            trainer = run._trainer()
+            parts = run._parts(trainer)
+            run._fit(trainer, parts, None)
+            if is_first():
+                run._write(parts, summary(run, parts, Outcome("finished"), 1.0))
+        found[stage] = run.folder, {name: value.detach().clone() for name, value in whole(parts.module).items()}
     return found
 
 
-def test_shards_of_two_processes_become_one_model_in_one_process(run, tmp_path):
+def test_shards_of_two_processes_become_one_model_in_one_process(tmp_path):
     from transformers import AutoModelForCausalLM
 
     live, _ = in_processes(sharded, tmp_path)
-    for stage in STAGES:
-        place = run / "checkpoints" / "step000006"
-        shutil.rmtree(place)
-        shutil.move(tmp_path / f"stage{stage}", place)
-        files = {str(path.relative_to(place)): path.stat().st_size for path in place.rglob("*") if path.is_file()}
-        assert sum(name.endswith("_optim_states.pt") for name in files) == 2
-        manifest = {"step": 6, "steps": 6, "strategy": f"zero{stage}", "processes": 2, "files": files}
-        (place / "manifest.json").write_text(json.dumps(manifest))
-        assert main([str(run), str(tmp_path / f"out{stage}")]) == 0
+    for stage, (folder, expected) in live.items():
+        assert len(list((folder / "checkpoints" / "step000002").rglob("*_optim_states.pt"))) == 2
+        assert main([str(folder), str(tmp_path / f"out{stage}")]) == 0
         student = AutoModelForCausalLM.from_pretrained(tmp_path / f"out{stage}")
         weights = dict(student.named_parameters())
-        assert weights.keys() == live[stage].keys()
-        assert all(torch.equal(value, live[stage][name]) for name, value in weights.items())
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in weights.items())
         assert student.lm_head.weight is student.model.embed_tokens.weight

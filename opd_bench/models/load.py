@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -71,6 +72,8 @@ def _told(what: str, name: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of transformers, tokenizers, safetensors and the Hub, each with its own
+        if isinstance(error, RuntimeError) and dist.is_available() and dist.is_initialized():
+            raise  # of loading into shards: what it says is of the other processes
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(f"no {what} from {name!r}: {_remedy(place, reason)}") from error
 
