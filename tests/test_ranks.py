@@ -113,8 +113,9 @@ def assert_close(found: dict[str, float], expected: dict[str, float]) -> None:
 
 
 def inverted(figures: dict[str, float]) -> dict[str, float]:
-    """With signal to noise in place of noise to signal, for the signal may be a difference of nearly equal numbers."""
-    return {name: 1 / value if name.endswith("noise_scale") else value for name, value in figures.items()}
+    """With signal to noise in place of noise to signal, for the signal may be no larger than rounding."""
+    ratios = ("noise_scale", "relative_variance")
+    return {name: 1 / value if name.endswith(ratios) else value for name, value in figures.items()}
 
 
 def flat(totals: dict) -> dict[str, float]:
