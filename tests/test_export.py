@@ -39,7 +39,7 @@ def finished(tmp_path_factory) -> tuple[Path, Distillation]:
     """A run of 6 steps with checkpoints of the last two even ones, and its live student."""
     run = small_run(tmp_path_factory.mktemp("runs"), "opd", "watch.moments_every=0")
     made, parts = run._parts, []
-    run._parts = lambda: parts.append(made()) or parts[0]
+    run._parts = lambda trainer: parts.append(made(trainer)) or parts[0]
     assert run.perform()["status"] == "finished"
     return run.folder, parts[0].module
 

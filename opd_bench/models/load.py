@@ -26,10 +26,10 @@ def located(name: str) -> str:
     return str(folder)
 
 
-def causal_lm(name: str) -> PreTrainedModel:
-    """In float32, from safetensors alone and without running code that came with it."""
+def causal_lm(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """From safetensors alone and without running code that came with it."""
     logging.disable_progress_bar()
-    settings = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    settings = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     with _told("model", name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(located(name), output_loading_info=True, **settings)
         model, found = loaded

@@ -75,6 +75,11 @@ class Layout(Settings):
         return int(self.strategy[-1]) if self.strategy.startswith("zero") else 0
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What an engine computes in."""
+        return torch.bfloat16 if self.precision == "bf16-mixed" else torch.float32
+
+    @property
     def name(self) -> str:
         """For people."""
         several = f", {self.processes} processes" if self.processes > 1 else ""

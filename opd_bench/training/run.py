@@ -163,7 +163,7 @@ class Run:
         }
         if trainer and shards_parameters(trainer):
             with sharded_loading(trainer):
-                student = causal_lm(self.start)
+                student = causal_lm(self.start, self.layout.dtype)
         if self.layout.gradient_checkpointing:
             student.gradient_checkpointing_enable({"use_reentrant": False})
         module = Distillation(student, teacher, self.method, self.plan, train)

@@ -178,7 +178,8 @@ def sharded_loading(trainer: pl.Trainer) -> Iterator[None]:
 
     assert isinstance(trainer.strategy, DeepSpeedStrategy)
     config: Any = trainer.strategy.config
-    kept = HfDeepSpeedConfig({**config, "train_micro_batch_size_per_gpu": 1})  # transformers has a weak reference
+    config = {**config, "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": "bf16" in str(trainer.precision)}}
+    kept = HfDeepSpeedConfig(config)  # transformers has a weak reference to it
     try:
         yield
     finally:
