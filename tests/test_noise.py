@@ -129,7 +129,7 @@ def test_the_record_has_what_was_looked_at_and_a_killed_run_forgets_nothing(tmp_
         small_run(tmp_path / "cut", "opd", *options).perform()
     (stopped,), _ = find_records([tmp_path / "cut"])
     assert (stopped["status"], stopped["budget"]["steps"]) == ("killed", 5)
-    assert stopped["reason"] == "stopped from outside after step 5; the same command goes on"
+    assert stopped["reason"] == "stopped from outside, at once, after step 5; the same command goes on"
     monkeypatch.undo()
     cut = small_run(tmp_path / "cut", "opd", *options).perform()
     assert cut["training"]["gradient"] == whole["training"]["gradient"]

@@ -48,7 +48,12 @@ def test_what_ends_a_run_is_in_its_record(tmp_path, monkeypatch, error, status, 
         run.perform()
     ((record,), complaints) = find_records([tmp_path])
     assert not complaints
-    assert (record["status"], record["reason"]) == (status, reason)
+    assert record["status"] == status
+    if status == "out of memory":
+        assert record["reason"].startswith(f"{reason}; a step had 8 responses of up to 40 tokens")
+        assert record["reason"].endswith("or shard with TRAINER=zero3_offload")
+    else:
+        assert record["reason"] == reason
     assert (run.record() is not None) is is_final
     assert record["budget"]["steps"] == len(series_of(run)["train/loss"]) == 2
     monkeypatch.undo()
@@ -88,7 +93,9 @@ def test_an_infinite_loss_is_told_from_one_that_is_no_number():
 
 def test_a_terminated_command_says_so_in_its_record(tmp_path):
     arguments = [sys.executable, "-m", "opd_bench.bench", "method=opd", f"results={tmp_path}", *SMALL]
-    process = subprocess.Popen([*arguments, "plan.steps=4000"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*arguments, "plan.steps=4000", "evaluation.every=0"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
     wait_for(process, tmp_path, "*/*/*/checkpoints/*/manifest.json")
     os.kill(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)

@@ -185,8 +185,8 @@ class Run:
         return found
 
     def _fit(self, trainer: pl.Trainer, parts: "Parts", checkpoint: Path | None) -> None:
-        done = manifest(checkpoint)["step"] if checkpoint else None
-        purge = None if done is None else done + 1  # from here on TensorBoard is to forget what an earlier try has told
+        # what an earlier try has told later than this, TensorBoard is to forget
+        purge = manifest(checkpoint)["step"] + 1 if checkpoint else 0
         trainer.loggers = [TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=purge)]
         trainer.callbacks += [*parts.callbacks, Board(self.watch.histograms_every), *self._extras()]  # type: ignore[attr-defined]
         state = fitting(checkpoint, self._spread) if checkpoint else None
