@@ -18,6 +18,8 @@ from tests.models import prompts, writers
 from tests.ranks import Fit, Found, in_processes, poisoned, trained, unwritten
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+FAST = [pytest.param(name, marks=() if name in ("ddp", "zero3") else pytest.mark.slow) for name in STRATEGIES]
+"""The two that have least in common."""
 SLOWLY = ("plan.learning_rate=2e-4", "plan.warmup=0", "plan.decay=constant", "plan.clip=0.001")
 """Clipped so far that Adam's ε is larger than rounding, which its division would blow up."""
 WATCHED = ("watch.moments_every=3", "watch.prefixes=4", "evaluation.samples=1", "evaluation.every=2")
@@ -62,7 +64,7 @@ def single(folder) -> dict[str, Found]:
     return {name: trained(one._replace(folder=folder / name)) for name, one in FITS.items()}
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
+@pytest.fixture(scope="module", params=FAST)
 def found(request, folder) -> tuple[str, list[dict[str, Found]]]:
     """What both processes saw of all fits."""
     return request.param, in_processes(several, FITS, request.param, folder)
@@ -166,7 +168,7 @@ def test_moments_in_the_logits_are_of_the_prefixes_of_all_processes(found):
         assert "grad/relative_variance" in process["nothing scored in one process"].metrics[0]
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
+@pytest.mark.parametrize("strategy", FAST)
 def test_a_gradient_that_is_not_a_number_in_one_process_ends_all_with_sound_weights(strategy):
     for message in in_processes(poisoned, fit("opd", 3, 2), strategy, 2):
         assert message.startswith("gradient norm is ")
