@@ -28,6 +28,7 @@ def check(*arguments: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(not find_spec("deepspeed"), reason="deepspeed is not installed")
+@pytest.mark.slow
 def test_a_dry_run_has_every_row_a_profile_and_a_trace(tmp_path):
     small = ("--method", "supkd", "--steps", 2, "--prompts", 4)
     result = check("--accelerator", "cpu", *small, "--out", tmp_path / "out")

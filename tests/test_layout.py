@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from opd_bench.configs import made, names
+from opd_bench.models.load import causal_lm
 from opd_bench.tokens import Origin
 from opd_bench.training.layout import Layout, Place
+from opd_bench.training.module import Distillation
 from opd_bench.training.run import Run
 from tests.ranks import in_processes, whole
 from tests.runs import composed, small_run
@@ -95,10 +97,28 @@ class Counted:
             self.writing += 1
 
 
+def check_loaded(module: Distillation, start: str) -> None:
+    """The student came straight into shards, with its weights; what writes and what teaches are whole."""
+    from deepspeed.zero import GatheredParameters
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+    expected = dict(causal_lm(start).named_parameters())
+    for name, sharded in module.student.named_parameters():
+        assert sharded.numel() == 0
+        assert 2 * sharded.ds_tensor.numel() - expected[name].numel() in (0, 1)
+        with GatheredParameters([sharded]):
+            assert torch.equal(sharded, expected[name])
+    others = (module.teacher.model, module.writers.networks[Origin.STUDENT].model)
+    assert all(p.numel() and not hasattr(p, "ds_tensor") for other in others for p in other.parameters())
+    assert not is_deepspeed_zero3_enabled()
+
+
 def fitted(run: Run) -> tuple[Counted, list[float | None], dict[str, torch.Tensor]]:
     """How often the first layer's part ran, the losses and the weights afterwards."""
     trainer = run._trainer()
     parts = run._parts(trainer)
+    if run.layout.stage == 3:
+        check_loaded(parts.module, run.start)
     models = {parts.module.student, parts.module.writers.networks[Origin.STUDENT].model}
     counted = Counted([model.base_model.layers[0].self_attn for model in models])
     run._fit(trainer, parts, None)

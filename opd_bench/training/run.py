@@ -31,7 +31,7 @@ from opd_bench.tasks.base import Task
 from opd_bench.training.anchors import Anchors
 from opd_bench.training.board import Board, log_outcome
 from opd_bench.training.checkpoints import Checkpoints, Spread, fitting, manifest, newest
-from opd_bench.training.data import Problems
+from opd_bench.training.data import Problems, share_of
 from opd_bench.training.evaluation import Judge
 from opd_bench.training.kept import KeptWeights
 from opd_bench.training.layout import Layout
@@ -66,6 +66,7 @@ class Run:
         self.evaluation: Evaluation = made(config["evaluation"])
         self.watch: Watch = made(config["watch"])
         self.layout: Layout = made(config["trainer"])
+        share_of(self.plan.prompts, 0, self.layout.processes)  # can they be shared equally?
         self.seed: int = config["seed"]
         starts = config["models"]["starts"]
         self.start: str = config["start"] or starts[self.seed % len(starts)]
