@@ -89,7 +89,7 @@ def test_a_run_ends_with_a_table_its_record_and_what_to_do_next(tmp_path, capsys
 
 
 def test_a_killed_command_goes_on_and_ends_with_the_record_of_an_uncut_one(tmp_path, capsys):
-    longer = [*SMALL, "plan.steps=20", "evaluation.every=0"]
+    longer = [*SMALL, "plan.steps=12", "evaluation.every=0", "evaluation.problems=4"]
     assert ended(main, capsys, "method=tropd", f"results={tmp_path / 'whole'}", *longer).returncode == 0
     process = subprocess.Popen(command("method=tropd", f"results={tmp_path / 'cut'}", *longer), cwd=ROOT)
     wait_for(process, tmp_path, "cut/*/*/*/checkpoints/step000004/manifest.json")

@@ -174,13 +174,10 @@ def test_weights_of_another_model_are_refused_by_name(run, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-STAGES = (1, 2, 3)
-
-
-def sharded(folder: Path) -> dict[int, tuple[Path, dict[str, torch.Tensor]]]:
+def sharded(folder: Path, stages: tuple[int, ...]) -> dict[int, tuple[Path, dict[str, torch.Tensor]]]:
     """A run and the live weights after its two steps, in each stage."""
     found = {}
-    for stage in STAGES:
+    for stage in stages:
         run = small_run(folder / str(stage), "opd", "plan.steps=2", "evaluation.every=0", f"trainer=cpu_zero{stage}")
         with nullcontext() if run.layout.place.rank else run.claimed():
             trainer = run._trainer()
@@ -192,10 +189,11 @@ def sharded(folder: Path) -> dict[int, tuple[Path, dict[str, torch.Tensor]]]:
     return found
 
 
-def test_shards_of_two_processes_become_one_model_in_one_process(tmp_path):
+@pytest.mark.parametrize("stages", [pytest.param((1, 2), marks=pytest.mark.slow), (3,)])
+def test_shards_of_two_processes_become_one_model_in_one_process(tmp_path, stages):
     from transformers import AutoModelForCausalLM
 
-    live, _ = in_processes(sharded, tmp_path)
+    live, _ = in_processes(sharded, tmp_path, stages)
     for stage, (folder, expected) in live.items():
         assert len(list((folder / "checkpoints" / "step000002").rglob("*_optim_states.pt"))) == 2
         assert main([str(folder), str(tmp_path / f"out{stage}")]) == 0

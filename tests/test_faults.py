@@ -16,7 +16,8 @@ from tests.ranks import free_port
 from tests.runs import SMALL, wait_for
 
 ROOT = Path(__file__).parents[1]
-LONG = (*SMALL, "plan.steps=4000", "evaluation.every=0", "trainer.grace=3")
+QUICK = (*SMALL, "evaluation.every=0", "evaluation.problems=4", "evaluation.samples=1")
+LONG = (*QUICK, "plan.steps=4000", "trainer.grace=3")
 WORKER = "opd_bench.training.worker"
 
 
@@ -63,7 +64,7 @@ def ended(process: subprocess.Popen, folder: Path, seconds: float = 60) -> str:
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_when_one_process_is_killed_the_others_end_and_the_record_says_so(tmp_path, victim):
-    process = started(tmp_path, *LONG, "trainer=cpu_zero1")
+    process = started(tmp_path, *LONG, "trainer=cpu_ddp")
     os.kill(begun(process, tmp_path)[victim], signal.SIGKILL)
     start = time.monotonic()
     ended(process, tmp_path)
@@ -78,7 +79,7 @@ def test_when_one_process_is_killed_the_others_end_and_the_record_says_so(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
 def test_a_terminated_run_saves_its_last_step_and_goes_on_to_the_bit(tmp_path, strategy):
-    options = (*SMALL, "plan.steps=25", "evaluation.every=0", f"trainer=cpu_{strategy}")
+    options = (*QUICK, "plan.steps=25", f"trainer=cpu_{strategy}")
     process = started(tmp_path / "cut", *options)
     begun(process, tmp_path / "cut")
     process.send_signal(signal.SIGTERM)
@@ -183,7 +184,7 @@ def test_what_can_t_begin_is_one_error_and_no_record(tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_that_vanishes_under_a_run_does_not_take_its_result_along(tmp_path):
-    process = started(tmp_path, *SMALL, "plan.steps=60", "evaluation.every=0", "trainer=cpu")
+    process = started(tmp_path, *QUICK, "plan.steps=60", "trainer=cpu")
     wait_for(process, tmp_path, "*/*/*/checkpoints/step*/manifest.json")
     shutil.rmtree(tmp_path / next(path.name for path in tmp_path.iterdir()))
     said = ended(process, tmp_path, 120)
@@ -194,7 +195,7 @@ def test_a_folder_that_vanishes_under_a_run_does_not_take_its_result_along(tmp_p
 # ---------------------------------------------------------------- started from outside
 
 
-FEW = (*SMALL, "plan.steps=2", "watch.checkpoint_every=0", "evaluation.every=0")
+FEW = (*QUICK, "plan.steps=2", "watch.checkpoint_every=0")
 
 
 def ended_well(folder: Path, *given: tuple[list[str], dict[str, str]]) -> None:

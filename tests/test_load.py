@@ -79,6 +79,7 @@ def test_a_packaged_model_without_its_weights_is_named(tmp_path, monkeypatch):
         fingerprint("embedded/standard-0")
 
 
+@pytest.mark.slow
 def test_the_command_says_so_too_without_a_network(tmp_path):
     command = [sys.executable, "-m", "opd_bench.bench", "models.teacher=nobody/nothing", f"results={tmp_path}"]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
