@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opd_bench.reporting.record import find_records, outcome
+from opd_bench.reporting.record import find_records, outcome, read_record
 from tests.ranks import free_port
 from tests.runs import SMALL, wait_for
 
@@ -188,8 +188,10 @@ def test_a_folder_that_vanishes_under_a_run_does_not_take_its_result_along(tmp_p
     wait_for(process, tmp_path, "*/*/*/checkpoints/step*/manifest.json")
     shutil.rmtree(tmp_path / next(path.name for path in tmp_path.iterdir()))
     said = ended(process, tmp_path, 120)
-    found = [record["status"] for record in find_records([tmp_path])[0]]
-    assert found == ["finished"] or "The record is safe in" in said, said
+    assert process.returncode == 1
+    kept = read_record(Path(said.split("The record is safe in ")[1].split(";")[0]))
+    assert (kept["status"], kept["budget"]["steps"] > 1) == ("crash", True)
+    assert "No such file or directory" in kept["reason"]
 
 
 # ---------------------------------------------------------------- started from outside

@@ -99,14 +99,14 @@ class Counted:
 
 def check_loaded(module: Distillation, start: str) -> None:
     """The student came straight into shards, with its weights; what writes and what teaches are whole."""
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
     from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
     expected = dict(causal_lm(start).named_parameters())
     for name, sharded in module.student.named_parameters():
         assert sharded.numel() == 0
         assert 2 * sharded.ds_tensor.numel() - expected[name].numel() in (0, 1)
-        with GatheredParameters([sharded]):
+        with deepspeed.zero.GatheredParameters([sharded]):
             assert torch.equal(sharded, expected[name])
     others = (module.teacher.model, module.writers.networks[Origin.STUDENT].model)
     assert all(p.numel() and not hasattr(p, "ds_tensor") for other in others for p in other.parameters())

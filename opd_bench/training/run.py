@@ -7,7 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -126,7 +126,8 @@ class Run:
                 outcome = outcome._replace(reason=f"{outcome.reason}; {memory_hint(parts.module)}")
             if outcome.status == "crash":
                 which = "" if is_first() else f"-process-{trainer.global_rank}"
-                (self.folder / f"error{which}.txt").write_text(traceback.format_exc())
+                with suppress(OSError):  # the record has the error in a line, and must be tried too
+                    (self.folder / f"error{which}.txt").write_text(traceback.format_exc())
         content = summary(self, parts, outcome, time.time() - started)
         if not is_first():
             return content
