@@ -19,10 +19,11 @@ from opd_bench.reporting.record import RecordError, find_records
 def bench(config: DictConfig) -> None:
     """Perform the run that the configuration describes, unless it is done already."""
     from opd_bench.training.closing import closing  # what follows takes seconds to import, --help must not
-    from opd_bench.training.launch import quiet, supervised
+    from opd_bench.training.launch import end_with_sweep, quiet, supervised
     from opd_bench.training.run import Run
 
     quiet()
+    end_with_sweep()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     console = Console()
     many = HydraConfig.get().mode == RunMode.MULTIRUN

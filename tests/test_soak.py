@@ -73,8 +73,8 @@ def test_sweeps_under_random_kills_end_with_every_record_right_and_no_orphans(tm
         assert process.returncode == 0
     assert kills >= KILLS // 2
     deadline = time.monotonic() + 30
-    while marked(soaked):
-        assert time.monotonic() < deadline, "processes are left"
+    while left := marked(soaked):
+        assert time.monotonic() < deadline, [Path(f"/proc/{process}/cmdline").read_text() for process in left]
         time.sleep(0.2)
     found, expected = outcomes(soaked), outcomes(undisturbed)
     assert len(expected) == 50

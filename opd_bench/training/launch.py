@@ -5,16 +5,19 @@ Where all processes are started from outside, by torchrun or SLURM, nothing of t
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,6 +72,19 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric", "DeepSpeed"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@cache
+def end_with_sweep() -> None:
+    """A sweep's job in a process of its own ends when the sweep does, however it does: joblib's would wait for more."""
+    if multiprocessing.current_process().name != "MainProcess":
+        threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @contextmanager
@@ -150,7 +166,7 @@ def _settled(run: Run, codes: list[int | None], outcomes: Mapping[int, Outcome],
     """The record, which knows what became of the processes that could not say so there themselves."""
     path = run.folder / RUN.file
     record = read_record(path) if path.exists() else None
-    if record and not any(codes):
+    if record and all(code == 0 for code in codes):
         return record
     status, reason = _fate(codes, outcomes, record["budget"]["steps"] if record else 0)
     if record is None or (record["status"] in FINAL and not is_new):
