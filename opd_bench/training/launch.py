@@ -40,6 +40,7 @@ NOISE = (
     ".*exists and is not empty.*",
     ".*torch.distributed.* is deprecated.*",
     ".*When saving the DeepSpeed Stage 3 checkpoint.*",
+    ".*gradient_checkpointing_enable. is deprecated.*",
 )
 """Warnings of libraries about what is meant to be so."""
 LOOK = 0.05
