@@ -69,6 +69,8 @@ class Probe:
 
     def __post_init__(self) -> None:
         config = self.config
+        if config["trainer"]["strategy"] != "one":
+            raise ValueError(f"a probe has one process, got trainer.strategy={config['trainer']['strategy']}")
         torch.set_num_threads(config["trainer"]["threads"])
         self.task, self.plan, self.lab = made(config["task"]), made(config["plan"]), made(config["probe"])
         assert isinstance(self.plan, Plan)

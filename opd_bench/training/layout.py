@@ -80,12 +80,6 @@ class Layout(Settings):
         return torch.bfloat16 if self.precision == "bf16-mixed" else torch.float32
 
     @property
-    def name(self) -> str:
-        """For people."""
-        several = f", {self.processes} processes" if self.processes > 1 else ""
-        return f"{self.strategy} on {self.accelerator}, {self.precision}{several}"
-
-    @property
     def place(self) -> Place:
         """As torchrun, SLURM's srun or this project's own launcher has told; else the first of this node."""
         if self.strategy == "one":

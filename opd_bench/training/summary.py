@@ -129,10 +129,10 @@ def environment(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "commit": _commit(),
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **{name: version(name) for name in (*LIBRARIES, *(["deepspeed"] if "zero" in trainer["strategy"] else []))},
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "device": gpu or platform.processor() or platform.machine(),
-        **dict(trainer),
+        **{name: value for name, value in trainer.items() if name != "_target_"},
     }
 
 

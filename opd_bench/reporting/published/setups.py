@@ -117,7 +117,9 @@ def _known(record: Record) -> Iterator[tuple[str, Any]]:
     yield "evaluation limit", plan.get("response_limit")  # the same writers, with the same limit
     yield (
         "hardware",
-        f"{trainer['devices']} × {trainer['accelerator']}" if {"devices", "accelerator"} <= set(trainer) else None,
+        f"{trainer['devices'] or 'all'} × {trainer['accelerator']}"
+        if {"devices", "accelerator"} <= set(trainer)
+        else None,
     )
 
 
