@@ -121,13 +121,7 @@ class Run:
         try:
             self._fit(trainer, parts, checkpoint)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
-            outcome = outcome_of(error, len(parts.series.rows))
-            if outcome.status == "out of memory":
-                outcome = outcome._replace(reason=f"{outcome.reason}; {memory_hint(parts.module)}")
-            if outcome.status == "crash":
-                which = "" if is_first() else f"-process-{trainer.global_rank}"
-                with suppress(OSError):  # the record has the error in a line, and must be tried too
-                    (self.folder / f"error{which}.txt").write_text(traceback.format_exc())
+            outcome = self._told_by(error, parts)
         content = summary(self, parts, outcome, time.time() - started)
         if not is_first():
             return content
@@ -136,6 +130,17 @@ class Run:
             raise SystemExit(self.told(outcome.reason))
         log_outcome(record | {"folder": str(self.folder)}, self.watch.samples_shown)
         return record
+
+    def _told_by(self, error: BaseException, parts: "Parts") -> Outcome:
+        """With sizes where memory ran out, and a traceback kept where nobody knows better."""
+        outcome = outcome_of(error, len(parts.series.rows))
+        if outcome.status == "out of memory":
+            return outcome._replace(reason=f"{outcome.reason}; {memory_hint(parts.module)}")
+        if outcome.status == "crash":
+            which = "" if is_first() else f"-process-{self.layout.place.rank}"
+            with suppress(OSError):  # the record has the error in a line, and must be tried too
+                (self.folder / f"error{which}.txt").write_text(traceback.format_exc())
+        return outcome
 
     def told(self, reason: str) -> str:
         """A line that ends a command."""
