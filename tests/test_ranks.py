@@ -76,14 +76,20 @@ def test_two_processes_train_as_one(found, single):
         the_same_training(one, [process[name] for process in found[1]])
 
 
+@pytest.fixture(scope="module")
+def ten(folder) -> dict[str, Found]:
+    """What one process does in ten steps."""
+    return {name: trained(one._replace(folder=folder / "ten" / name)) for name, one in TEN.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", TEN)
-def test_ten_steps_of_two_processes_are_those_of_one(name, strategy, tmp_path):
-    one = trained(TEN[name]._replace(folder=tmp_path))
-    two = [process[name] for process in in_processes(several, {name: TEN[name]}, strategy, tmp_path)]
-    the_same_training(one, two)
-    the_same_record(one, two)
+def test_ten_steps_of_two_processes_are_those_of_one(strategy, ten, folder):
+    processes = in_processes(several, TEN, strategy, folder / "ten")
+    for name, one in ten.items():
+        two = [process[name] for process in processes]
+        the_same_training(one, two)
+        the_same_record(one, two)
 
 
 def the_same_training(one: Found, two: list[Found]) -> None:
