@@ -1,6 +1,7 @@
 """Sources with a fault in the last process at step 3, for runs whose processes can't be reached from a test."""
 
 import time
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ class Faulty(Student):
             self.fault()
         return super().draw(*given)
 
+    @abstractmethod
     def fault(self) -> None:
-        raise NotImplementedError
+        """What goes wrong."""
 
 
 class Mistaken(Faulty):

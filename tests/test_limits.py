@@ -51,15 +51,12 @@ def catching_all() -> None:
 
 
 class Astray(MiniGSM):
-    """On one problem."""
+    """On one problem, each kind in its own way: `goes`."""
 
     def verdict(self, problem, response, finished):
         if problem.prompt == self.problem("test", 0, HARD).prompt:
             self.goes()
         return super().verdict(problem, response, finished)
-
-    def goes(self):
-        raise NotImplementedError
 
 
 class Looping(Astray):

@@ -141,8 +141,8 @@ def manifest(place: Path) -> dict[str, Any]:
     return found
 
 
-def fitting(place: Path, spread: Spread) -> Path:
-    """What Lightning is to go on from, if it can over these processes."""
+def check_fits(place: Path, spread: Spread) -> None:
+    """Refuse one that can't be gone on from over these processes."""
     found = manifest(place)
     saved = Spread(found["strategy"], found["processes"])
     if saved != spread and (saved.is_sharded or spread.is_sharded):
@@ -152,7 +152,6 @@ def fitting(place: Path, spread: Spread) -> Path:
             f"or take its weights out with python -m opd_bench.export {place.parents[1]} OUT and start from them with "
             "start=OUT"
         )
-    return place / STATE
 
 
 def size_of(trainer: pl.Trainer) -> int:

@@ -93,7 +93,7 @@ class Layout(Settings):
         return Place(node * self.local, node, False)
 
     def trainer(self, **options: Any) -> pl.Trainer:
-        """Lightning's, with this layout's strategy, joined with the other processes."""
+        """Lightning's, with this layout's strategy and nothing of its own beside, joined with the other processes."""
         plugins: list[Any] = [CheckpointFile()]
         if self.place.is_started and "LOCAL_RANK" not in os.environ and self.processes > 1:
             plugins.append(SLURMEnvironment(auto_requeue=False))
@@ -106,6 +106,12 @@ class Layout(Settings):
             strategy=self._strategy(),
             precision=self.precision,
             plugins=plugins,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
             **options,
         )
         trainer.strategy.setup_environment()  # what is decided by one process alone can be told the others from here on

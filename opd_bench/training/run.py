@@ -30,7 +30,7 @@ from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.base import Task
 from opd_bench.training.anchors import Anchors
 from opd_bench.training.board import Board, log_outcome
-from opd_bench.training.checkpoints import Checkpoints, Spread, fitting, manifest, newest
+from opd_bench.training.checkpoints import STATE, Checkpoints, Spread, check_fits, manifest, newest
 from opd_bench.training.data import Problems, share_of
 from opd_bench.training.evaluation import Judge
 from opd_bench.training.kept import KeptWeights
@@ -147,16 +147,7 @@ class Run:
         return f"{self.config['name']}, seed {self.seed}: {reason}"
 
     def _trainer(self) -> pl.Trainer:
-        return self.layout.trainer(
-            max_steps=self.plan.steps,
-            logger=False,
-            default_root_dir=self.folder,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            use_distributed_sampler=False,
-            log_every_n_steps=1,
-        )
+        return self.layout.trainer(max_steps=self.plan.steps, default_root_dir=self.folder)
 
     def _parts(self, trainer: pl.Trainer | None = None) -> "Parts":
         words = tokenizer(self.start)
@@ -188,7 +179,7 @@ class Run:
         for complaint in complaints:
             warnings.warn(f"{complaint}. Going on from {found.name if found else 'the beginning'}", stacklevel=2)
         if found:
-            fitting(found, self._spread)
+            check_fits(found, self._spread)
         return found
 
     def _fit(self, trainer: pl.Trainer, parts: "Parts", checkpoint: Path | None) -> None:
@@ -196,8 +187,7 @@ class Run:
         purge = manifest(checkpoint)["step"] + 1 if checkpoint else 0
         trainer.loggers = [TensorBoardLogger(self.folder, name=None, version="tensorboard", purge_step=purge)]
         trainer.callbacks += [*parts.callbacks, Board(self.watch.histograms_every), *self._extras()]  # type: ignore[attr-defined]
-        state = fitting(checkpoint, self._spread) if checkpoint else None
-        trainer.fit(parts.module, ckpt_path=state, weights_only=True)
+        trainer.fit(parts.module, ckpt_path=checkpoint / STATE if checkpoint else None, weights_only=True)
 
     def _extras(self) -> list[pl.Callback]:
         title = f"{self.config['name']}, seed {self.seed}"

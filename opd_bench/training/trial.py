@@ -112,15 +112,7 @@ def _train(work: Work, place: Place, watch: Watch) -> None:
     strategy = f"zero{place.stage}" if place.stage else "one"
     where = {"accelerator": place.accelerator, "precision": place.precision, "strategy": strategy}
     layout: Layout = made(_read(known("trainer", "cpu")) | where)
-    trainer = layout.trainer(
-        max_steps=work.steps,
-        callbacks=[watch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    trainer = layout.trainer(max_steps=work.steps, callbacks=[watch])
     trainer.fit(_module(work))
 
 
