@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "opd_bench needs Python 3.11 or newer; say which with PYTHON=..., $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
 	@echo "Setting up $(VENV): a few minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep,real]'
 	@touch $@
 
 CHOICES = $(if $(TASK),task=$(TASK)) $(if $(SETTING),setting=$(SETTING)) $(if $(SEED),seed=$(SEED)) \

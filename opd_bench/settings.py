@@ -31,6 +31,7 @@ Positive = Annotated[float, Bound(0, strict=True)]
 NonNegative = Annotated[float, Bound(0)]
 NonPositive = Annotated[float, Bound(high=0)]
 Count = Annotated[int, Bound(1)]
+NoneOrMore = Annotated[int, Bound(0)]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,6 +67,8 @@ def _complaint(hint: Any, value: Any) -> str | None:
         return None if value in get_args(hint) else "one of " + ", ".join(map(str, get_args(hint)))
     if (get_origin(hint) or hint) is Mapping:
         return None if isinstance(value, Mapping) else "a mapping"
+    if hint is str:
+        return None if isinstance(value, str) else "text"
     if hint is bool:
         return None if isinstance(value, bool) else "true or false"
     kind, bound = get_args(hint) if get_origin(hint) is Annotated else (hint, Bound())

@@ -2,7 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from opd_bench.settings import Settings
 
@@ -29,11 +31,14 @@ class Verdict(NamedTuple):
     formatted: bool  # an answer could be read off
     answer: str  # as read, empty if none
     timed_out: bool = False  # there was none in time
+    scores: Mapping[str, float] = MappingProxyType({})  # more figures, by name: their means stand beside the accuracy
+    reason: str = ""  # why a response is wrong, where that is not plain
 
-    def kept(self) -> dict[str, bool]:
+    def kept(self) -> dict[str, Any]:
         """What is kept of it beside a response."""
-        late = {"timed_out": True} if self.timed_out else {}
-        return {"correct": self.correct, "formatted": self.formatted, **late}
+        more = {"timed_out": self.timed_out, "scores": dict(self.scores), "reason": self.reason}
+        own = {name: value for name, value in more.items() if value}
+        return {"correct": self.correct, "formatted": self.formatted, **own}
 
 
 class Task(Settings, ABC):
@@ -42,6 +47,10 @@ class Task(Settings, ABC):
     name: ClassVar[str]
     version: ClassVar[str]
     """Of problems and verdicts: results of different versions are never compared."""
+
+    def size(self, split: Split) -> int | None:
+        """How many problems there are; None: no end of them."""
+        return None
 
     @abstractmethod
     def problem(self, split: Split, seed: int, index: int) -> Problem:

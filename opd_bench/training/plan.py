@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from opd_bench.maths.schedules import cosine, linear
-from opd_bench.settings import Bound, Count, NonNegative, Positive, Settings, Share
+from opd_bench.settings import Bound, Count, NoneOrMore, NonNegative, Positive, Settings, Share
 
-NoneOrMore = Annotated[int, Bound(0)]
 AtLeastTwo = Annotated[int, Bound(2)]
 
 
