@@ -153,7 +153,7 @@ def test_kept_answers_are_judged_in_the_same_time(tmp_path, monkeypatch):
     ((record,), _) = find_records([run.folder])
     monkeypatch.setattr(MiniGSM, "version", "2")
     real = MiniGSM.verdict
-    hard = run.task.problem("test", 0, HARD).prompt
+    hard = run.tasks.train.problem("test", 0, HARD).prompt
     monkeypatch.setattr(MiniGSM, "verdict", lambda *given: looping() if given[1].prompt == hard else real(*given))
     assert rescored(record).evaluation["after"]["mini_gsm"]["timed_out"] == 3
 
@@ -161,7 +161,7 @@ def test_kept_answers_are_judged_in_the_same_time(tmp_path, monkeypatch):
 def test_what_a_verifier_raises_is_said_with_problem_and_response(tmp_path, monkeypatch, capsys):
     run = small_run(tmp_path, "opd", "task._target_=tests.test_limits.Raising")
     record = run.perform()
-    problem = run.task.problem("test", 0, HARD)
+    problem = run.tasks.train.problem("test", 0, HARD)
     assert record["status"] == "crash"
     assert f"Raising.verdict raised ValueError: no such unit; problem {problem.id}, response '" in record["reason"]
     with pytest.raises(VerdictError, match=r"response 'x{200}…'"):

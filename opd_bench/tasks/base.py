@@ -52,6 +52,9 @@ class Task(Settings, ABC):
         """How many problems there are; None: no end of them."""
         return None
 
+    def ready(self) -> None:
+        """Raise a ValueError if there can be no verdicts here."""
+
     @abstractmethod
     def problem(self, split: Split, seed: int, index: int) -> Problem:
         """Problem `index` of a seeded sequence. Splits share no problem, whatever the seeds."""
