@@ -12,6 +12,7 @@ from opd_bench.reporting.files import read_responses
 from opd_bench.reporting.record import find_records
 from opd_bench.reporting.verdicts import figures_of
 from opd_bench.rescoring import rescored
+from opd_bench.tasks.base import Verdict
 from opd_bench.tasks.limits import TimeUpError, VerdictError, limited_verdict, within
 from opd_bench.tasks.mini_gsm import MiniGSM
 from tests.runs import small_run
@@ -177,4 +178,4 @@ def test_a_timed_out_verdict_is_warned_of_by_name():
     problem = MiniGSM(**SETTINGS).problem("test", 0, HARD)
     with pytest.warns(UserWarning, match=f"{problem.id} within evaluation.verdict_seconds=0.05: counted as wrong"):
         verdict = limited_verdict(Looping(**SETTINGS), problem, "#### 1", True, 0.05)
-    assert verdict == (False, False, "", True)
+    assert verdict == Verdict(False, False, "", timed_out=True)

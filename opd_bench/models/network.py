@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -94,12 +96,9 @@ class Network(NamedTuple):
         """
         position = (mask.long().cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         reader: Any = self.model.base_model if self.is_split else self.model
+        told = {"position_ids": position} if takes_positions(type(self.model)) else {}
         output = reader(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=cache is not None, **told
         )
         hidden: Tensor = output.last_hidden_state if self.is_split else output.logits
         return hidden
@@ -122,6 +121,12 @@ class Network(NamedTuple):
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:  # [B, T, V]
         """All logits at once: for small inputs."""
         return self.head.logits(self.head.project(self.hidden(ids, mask)))
+
+
+@lru_cache
+def takes_positions(kind: type) -> bool:
+    """Whether a class of models is told where tokens are; others, such as Bloom, count by the mask themselves."""
+    return "position_ids" in signature(kind.forward).parameters  # type: ignore[attr-defined]
 
 
 def _own_scale(model: PreTrainedModel) -> tuple[float, float | None]:

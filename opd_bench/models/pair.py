@@ -50,7 +50,7 @@ def paired(student: Side, teacher: Side, rendering: Rendering, teacher_scale: fl
     width = min(shared, *(rows_of_head(side.model) for side in (student, teacher)))
     ends = _ends(student, teacher, rendering, width)
     rendering.check(student.tokenizer, student.name)
-    networks = [_network(side, width) for side in (student, teacher)]
+    networks = [network_of(side, width) for side in (student, teacher)]
     words = Words(student.tokenizer, rendering, ends)
     if (last := int(words.prompt(SAMPLE)[-1])) in ends:
         raise ValueError(
@@ -110,8 +110,8 @@ def _shown(side: Side, ids: Iterable[int]) -> str:
     return " ".join(side.tokenizer.convert_ids_to_tokens(sorted(ids))) or "nothing"
 
 
-def _network(side: Side, width: int) -> Network:
-    """Split into trunk and head if these say what the model says, else whole."""
+def network_of(side: Side, width: int) -> Network:
+    """Its first `width` tokens, split into trunk and head if these say what the model says, else whole."""
     network = Network(side.model, width=width if width < rows_of_head(side.model) else None)
     ids, mask = _two_rows(width)
     ids, mask = ids.to(side.model.device), mask.to(side.model.device)
@@ -135,7 +135,7 @@ def _checked(network: Network, name: str, ids: Tensor, mask: Tensor) -> Network:
             ]
         )
     except TypeError as error:
-        raise ValueError(f"the model {name!r} can't be told positions, which padded batches need: {error}") from error
+        raise ValueError(f"the model {name!r} can't be run on a batch of tokens: {error}") from error
     if _apart(said, alone):
         raise ValueError(f"the model {name!r} says something else when its row is padded: batches of it would be wrong")
     try:
