@@ -120,6 +120,7 @@ def training(parts: "Parts") -> dict[str, Any]:
     divergence = parts.series.of("train/reverse_kl")
     return {
         "auc": mean(parts.series.of("train/accuracy")),
+        "sampler_gap": max(parts.series.of("train/sampler_gap"), default=0.0),
         "reverse_kl": {"first": divergence[0], "last": divergence[-1]} if divergence else {},
         "gradient_norm": norms(parts.series.of("grad/norm")),
         "gradient": relative(parts.moments.sums) | parts.noise.totals(),
