@@ -138,10 +138,18 @@ def _write_model(checkpoint: Path, record: Record, dtype: str, folder: Path) -> 
     from opd_bench.configs import made
     from opd_bench.training.weights import student_of
 
-    reading = made(record["config"]["student"])
+    reading = made(_reading(record))
     student: Any = student_of(checkpoint, record["start"], reading).to(getattr(torch, dtype))
     student.save_pretrained(folder)
     reading.tokenizer(record["start"]).save_pretrained(folder)
+
+
+def _reading(record: Record) -> Any:
+    """How the run read its student."""
+    try:
+        return record["config"]["student"]
+    except KeyError as error:
+        raise ValueError(f"run {record['id']} is of an older version and can't be exported; run it anew") from error
 
 
 if __name__ == "__main__":

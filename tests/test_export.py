@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from opd_bench.export import RECORD, main
 from opd_bench.models.load import tokenizer
+from opd_bench.models.lora import merged
 from opd_bench.training.module import Distillation
 from opd_bench.training.outcomes import Outcome
 from opd_bench.training.ranks import is_first
@@ -174,22 +175,28 @@ def test_weights_of_another_model_are_refused_by_name(run, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+LOW = ("student.lora_rank=4", "plan.learning_rate=0.01")
+
+
 def sharded(folder: Path, stages: tuple[int, ...]) -> dict[int, tuple[Path, dict[str, torch.Tensor]]]:
-    """A run and the live weights after its two steps, in each stage."""
+    """A run and the live weights after its two steps, in each stage; of low-rank additions where it is negative."""
     found = {}
     for stage in stages:
-        run = small_run(folder / str(stage), "opd", "plan.steps=2", "evaluation.every=0", f"trainer=cpu_zero{stage}")
+        more = ("plan.steps=2", "evaluation.every=0", f"trainer=cpu_zero{abs(stage)}", *(LOW if stage < 0 else ()))
+        run = small_run(folder / str(stage), "opd", *more)
         with nullcontext() if run.layout.place.rank else run.claimed():
             trainer = run._trainer()
             parts = run._parts(trainer)
             run._fit(trainer, parts, None)
             if is_first():
                 run._write(parts, summary(run, parts, Outcome("finished"), 1.0))
-        found[stage] = run.folder, {name: value.detach().clone() for name, value in whole(parts.module).items()}
+        whole(parts.module)
+        student = merged(parts.module.writers.networks[0].model)
+        found[stage] = run.folder, {name: value.detach().clone() for name, value in student.named_parameters()}
     return found
 
 
-@pytest.mark.parametrize("stages", [pytest.param((1, 2), marks=pytest.mark.slow), (3,)])
+@pytest.mark.parametrize("stages", [pytest.param((1, 2, -2), marks=pytest.mark.slow), (3, -3)])
 def test_shards_of_two_processes_become_one_model_in_one_process(tmp_path, stages):
     from transformers import AutoModelForCausalLM
 

@@ -38,6 +38,7 @@ def core(steps: int) -> dict[str, Fit]:
         "head of its own": fit("vopd", steps, 2)._replace(tied=False),
         "with extra rows": fit("tropd", steps, 4),
         "divided by weights": fit("reopold", steps, 2),
+        "low-rank additions": fit("vopd", steps, 2, "student.lora_rank=4", "student.lora_alpha=32"),
     }
 
 
@@ -99,7 +100,10 @@ def the_same_training(one: Found, two: list[Found]) -> None:
         assert two[0].metrics[step]["grad/norm"] == pytest.approx(metrics["grad/norm"], rel=1e-5)
         assert_close(two[0].metrics[step], metrics)
     for name, parameter in one.parameters.items():
-        assert (two[0].parameters[name] - parameter).norm() <= 1e-5 * parameter.norm()
+        exact = (
+            1e-4 if "lora_B" in name else 1e-5
+        )  # of what began at 0, all is Adam's, whose division blows up rounding
+        assert (two[0].parameters[name] - parameter).norm() <= exact * parameter.norm()
         assert torch.equal(two[0].parameters[name], two[1].parameters[name])
 
 

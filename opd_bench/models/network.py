@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
@@ -96,7 +95,7 @@ class Network(NamedTuple):
         """
         position = (mask.long().cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         reader: Any = self.model.base_model if self.is_split else self.model
-        told = {"position_ids": position} if takes_positions(type(self.model)) else {}
+        told = {"position_ids": position} if takes_positions(self.model) else {}
         output = reader(
             input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=cache is not None, **told
         )
@@ -123,10 +122,9 @@ class Network(NamedTuple):
         return self.head.logits(self.head.project(self.hidden(ids, mask)))
 
 
-@lru_cache
-def takes_positions(kind: type) -> bool:
-    """Whether a class of models is told where tokens are; others, such as Bloom, count by the mask themselves."""
-    return "position_ids" in signature(kind.forward).parameters  # type: ignore[attr-defined]
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether a model is told where tokens are; others, such as Bloom, count by the mask themselves."""
+    return "position_ids" in signature(type(model).forward).parameters
 
 
 def _own_scale(model: PreTrainedModel) -> tuple[float, float | None]:

@@ -107,11 +107,11 @@ class Distillation(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Weights that learn, and time spent so far; all else is in the optimiser and the callbacks."""
         checkpoint["seconds"] = dict(self.seconds)
-        fixed = {f"student.{name}" for name, value in self.student.named_parameters() if not value.requires_grad}
+        every = self.student.named_parameters(remove_duplicate=False)
+        fixed = {f"student.{name}" for name, value in every if not value.requires_grad}
         if "state_dict" in checkpoint:  # of an engine there is none: it leaves them out by itself
-            checkpoint["state_dict"] = {
-                name: value for name, value in checkpoint["state_dict"].items() if name not in fixed
-            }
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in fixed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As saved."""
