@@ -99,7 +99,7 @@ def _write(place: Path, content: Record, files: Mapping[str, bytes], kind: Kind)
 
 
 def _task(record: Record) -> Task:
-    """A record may come from anyone, and names the class to make: only this package's tasks are, and none that sends."""
+    """A record may come from anyone, and names the class to make: only tasks of this package, and none that sends."""
     config = record["config"]["task"]
     if config.get("judge"):
         raise RecordError(f"{record['folder']}: its task has a judge, and nothing is sent to where a record says")
