@@ -11,10 +11,8 @@ from opd_bench.tasks.dataset import DATA
 from opd_bench.tasks.toolalpaca import calls_of
 
 CONFIG = yaml.safe_load((conf_dir() / "task" / "toolalpaca.yaml").read_text())
-GET, SET = (
-    {"Action": "getLamp", "Action_Input": '{"room": "hall"}'},
-    {"Action": "setLamp", "Action_Input": '{"on": true}'},
-)
+HALL, ON = '{"room": "hall"}', '{"on": true}'
+GET, SET = {"Action": "getLamp", "Action_Input": HALL}, {"Action": "setLamp", "Action_Input": ON}
 
 
 def tool(name: str, **changes) -> dict:
