@@ -61,7 +61,7 @@ def export(asked: Asked, out: Path) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{out.name}.", suffix=".part", dir=out.parent) as beside:
         unfinished = Path(beside) / "new"
-        _write_model(checkpoint, record["start"], asked.dtype, unfinished)
+        _write_model(checkpoint, record, asked.dtype, unfinished)
         (unfinished / "README.md").write_text(card(record, step, asked.dtype), encoding="utf-8")
         shutil.copyfile(asked.run / RUN.file, unfinished / RECORD)
         if out.exists():
@@ -131,16 +131,17 @@ def _checkpoint(asked: Asked) -> Path:
     return found
 
 
-def _write_model(checkpoint: Path, start: str, dtype: str, folder: Path) -> None:
+def _write_model(checkpoint: Path, record: Record, dtype: str, folder: Path) -> None:
     """Weights, configuration and tokenizer."""
     import torch
 
-    from opd_bench.models.load import tokenizer
+    from opd_bench.configs import made
     from opd_bench.training.weights import student_of
 
-    student: Any = student_of(checkpoint, start).to(getattr(torch, dtype))
+    reading = made(record["config"]["student"])
+    student: Any = student_of(checkpoint, record["start"], reading).to(getattr(torch, dtype))
     student.save_pretrained(folder)
-    tokenizer(start).save_pretrained(folder)
+    reading.tokenizer(record["start"]).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opd_bench.configs import made
 from opd_bench.reporting.files import (
     RESPONSES,
     SERIES,
@@ -23,7 +22,8 @@ from opd_bench.reporting.record import (
     RecordError,
 )
 from opd_bench.reporting.verdicts import Line, by_task, figures_of
-from opd_bench.tasks.base import Problem, Task
+from opd_bench.tasks.base import Problem
+from opd_bench.tasks.chosen import Tasks, targets
 from opd_bench.tasks.limits import VerdictError, limited_verdict
 
 Lines = list[dict[str, Any]]
@@ -49,19 +49,20 @@ def rescored(record: Record) -> Rescored:
     """The verdicts of the task as it is now. The record itself is left as it is."""
     if "weights" not in record["protocol"]:
         raise RecordError(f"{record['folder']}: a record of schema 1 doesn't keep what a new verdict needs")
-    task = _task(record)
+    tasks = _tasks(record)
     old = {"after": read_responses(record) if RESPONSES in record["files"] else []}
     old |= {which: read_anchor(record, which)[1] for which in ANCHORS if record["evaluation"].get(which)}
     seconds = record["config"]["evaluation"].get("verdict_seconds", math.inf)  # older records have none
     try:
-        new = {which: [_judged(task, line, seconds) for line in lines] for which, lines in old.items()}
+        new = {which: [_judged(tasks, line, seconds) for line in lines] for which, lines in old.items()}
     except VerdictError as error:
         raise RecordError(f"{record['folder']}: {error}") from error
-    found = Rescored(record, task.version, _different(old, new), {w: _figures(lines) for w, lines in new.items()}, new)
+    figures = {which: _figures(lines) for which, lines in new.items()}
+    found = Rescored(record, tasks.version, _different(old, new), figures, new)
     if found.changed and not found.is_new:
         raise RecordError(
-            f"{record['folder']}: {found.changed} verdicts differ, and {type(task).__name__}.version is "
-            f"{task.version!r} as it was: results of different verdicts need different versions"
+            f"{record['folder']}: {found.changed} verdicts differ, and the version of its tasks is {tasks.version!r} "
+            "as it was: results of different verdicts need different versions"
         )
     return found
 
@@ -98,20 +99,24 @@ def _write(place: Path, content: Record, files: Mapping[str, bytes], kind: Kind)
     return place / kind.file
 
 
-def _task(record: Record) -> Task:
-    """A record may come from anyone, and names the class to make: only tasks of this package, and none that sends."""
-    config = record["config"]["task"]
-    if config.get("judge"):
-        raise RecordError(f"{record['folder']}: its task has a judge, and nothing is sent to where a record says")
-    if not str(config.get("_target_")).startswith("opd_bench.tasks."):
-        raise RecordError(f"{record['folder']}: no task of this package: {config.get('_target_')!r}")
-    task = made(config)
-    if not isinstance(task, Task):
-        raise RecordError(f"{record['folder']}: {config['_target_']} is no task")
-    return task
+def _tasks(record: Record) -> Tasks:
+    """A record may come from anyone, and names the classes to make: only tasks of this package are.
+
+    What they would run or ask of others is not done because a file says so.
+    """
+    for config in targets(record["config"]):
+        if not str(config.get("_target_")).startswith("opd_bench.tasks."):
+            raise RecordError(f"{record['folder']}: no task of this package: {config.get('_target_')!r}")
+        if wanted := [name for name in ("execute", "judge") if config.get(name)]:
+            raise RecordError(f"{record['folder']}: verdicts by {wanted[0]}={config[wanted[0]]!r} are not made anew")
+    try:
+        return Tasks.of(record["config"])
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{record['folder']}: {error}") from error
 
 
-def _judged(task: Task, line: Line, seconds: float) -> dict[str, Any]:
+def _judged(tasks: Tasks, line: Line, seconds: float) -> dict[str, Any]:
+    task = tasks.tests[line["task"]]
     problem = Problem(line["prompt"], line["answer"], "")
     responses = []
     for kept in line["responses"]:

@@ -243,12 +243,15 @@ def _accumulate(
 ) -> None:
     """Add a chunk's share, from its gradient in the projection."""
     of_hidden, of_weight, of_bias = gradients
-    if of_hidden is not None:
-        of_hidden[part] = slope if weight is None else slope @ weight
+    width = slope.shape[-1]  # of the head's tokens, the first so many count
+    if of_hidden is not None and weight is None:
+        of_hidden[part, :width] = slope
+    elif of_hidden is not None and weight is not None:
+        of_hidden[part] = slope @ weight[:width]
     if of_weight is not None:
-        of_weight.addmm_(slope.to(of_weight.dtype).T, hidden.to(of_weight.dtype))
+        of_weight[:width].addmm_(slope.to(of_weight.dtype).T, hidden.to(of_weight.dtype))
     if of_bias is not None:
-        of_bias += slope.sum(0)
+        of_bias[:width] += slope.sum(0)
 
 
 def _observed(scorer: Scorer, tokens: TokenBatch) -> Mapping[str, Tensor]:

@@ -52,4 +52,4 @@ def subject(student, teacher, rows=None, seed=0, **plan):
     blank = torch.zeros_like(ids)
     prompts = PromptBatch(ids, torch.ones_like(ids, dtype=torch.bool), ids[:, 0], blank, blank[:, 0] + 1)
     networks = Network(Table(student, True)), Network(Table(teacher, False))
-    return Subject(*networks, prompts, end=-1, plan=Plan(**(PLAN | plan)), seed=seed, progress=0.25)
+    return Subject(*networks, prompts, end=[-1], plan=Plan(**(PLAN | plan)), seed=seed, progress=0.25)

@@ -12,7 +12,7 @@ import yaml
 
 from opd_bench.configs import conf_dir, made
 from opd_bench.reporting.record import RecordError
-from opd_bench.rescoring import _task
+from opd_bench.rescoring import _tasks
 from opd_bench.tasks import judge as judging
 from opd_bench.tasks.base import Problem
 from opd_bench.tasks.dataset import DATA
@@ -289,10 +289,11 @@ def test_without_a_judge_no_connection_is_made(monkeypatch):
 
 def test_a_record_of_anyone_s_sends_nothing():
     config = {"_target_": "opd_bench.tasks.dialogsum.DialogSum"} | CONFIG
-    assert _task({"folder": "here", "config": {"task": config}}).judge is None
-    config["judge"] = {"url": "http://elsewhere", "key": "HOME"}
-    with pytest.raises(RecordError, match="here: its task has a judge, and nothing is sent to where a record says"):
-        _task({"folder": "here", "config": {"task": config}})
+    assert _tasks({"folder": "here", "config": {"task": config}}).train.judge is None
+    asking = config | {"judge": {"url": "http://elsewhere", "key": "HOME"}}
+    for wanted in ({"task": asking}, {"task": config, "tests": {"summaries": asking}}):
+        with pytest.raises(RecordError, match=r"here: verdicts by judge=.* are not made anew"):
+            _tasks({"folder": "here", "config": wanted})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from opd_bench.reporting.files import read_responses
 from opd_bench.reporting.record import find_records
 from opd_bench.reporting.verdicts import figures_of
 from opd_bench.rescoring import rescored
+from opd_bench.tasks.base import Verdict
 from opd_bench.tasks.limits import TimeUpError, VerdictError, limited_verdict, within
 from opd_bench.tasks.mini_gsm import MiniGSM
 from tests.runs import small_run
@@ -153,7 +154,7 @@ def test_kept_answers_are_judged_in_the_same_time(tmp_path, monkeypatch):
     ((record,), _) = find_records([run.folder])
     monkeypatch.setattr(MiniGSM, "version", "2")
     real = MiniGSM.verdict
-    hard = run.task.problem("test", 0, HARD).prompt
+    hard = run.tasks.train.problem("test", 0, HARD).prompt
     monkeypatch.setattr(MiniGSM, "verdict", lambda *given: looping() if given[1].prompt == hard else real(*given))
     assert rescored(record).evaluation["after"]["mini_gsm"]["timed_out"] == 3
 
@@ -161,7 +162,7 @@ def test_kept_answers_are_judged_in_the_same_time(tmp_path, monkeypatch):
 def test_what_a_verifier_raises_is_said_with_problem_and_response(tmp_path, monkeypatch, capsys):
     run = small_run(tmp_path, "opd", "task._target_=tests.test_limits.Raising")
     record = run.perform()
-    problem = run.task.problem("test", 0, HARD)
+    problem = run.tasks.train.problem("test", 0, HARD)
     assert record["status"] == "crash"
     assert f"Raising.verdict raised ValueError: no such unit; problem {problem.id}, response '" in record["reason"]
     with pytest.raises(VerdictError, match=r"response 'x{200}…'"):
@@ -177,4 +178,4 @@ def test_a_timed_out_verdict_is_warned_of_by_name():
     problem = MiniGSM(**SETTINGS).problem("test", 0, HARD)
     with pytest.warns(UserWarning, match=f"{problem.id} within evaluation.verdict_seconds=0.05: counted as wrong"):
         verdict = limited_verdict(Looping(**SETTINGS), problem, "#### 1", True, 0.05)
-    assert verdict[:4] == (False, False, "", True)
+    assert verdict == Verdict(False, False, "", timed_out=True)

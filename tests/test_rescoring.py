@@ -78,7 +78,7 @@ def test_a_new_version_is_a_new_record_in_a_new_protocol_that_a_new_run_would_ha
 
 def test_verdicts_may_not_change_under_one_version(folder, lenient, monkeypatch):
     monkeypatch.setattr(MiniGSM, "version", "1")
-    with pytest.raises(RecordError, match=r"\d+ verdicts differ, and MiniGSM.version is '1' as it was"):
+    with pytest.raises(RecordError, match=r"\d+ verdicts differ, and the version of its tasks is '1' as it was"):
         rescored(found_in(folder)[0])
 
 

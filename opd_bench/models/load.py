@@ -26,10 +26,10 @@ def located(name: str) -> str:
     return str(folder)
 
 
-def causal_lm(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """From safetensors alone and without running code that came with it."""
+def causal_lm(name: str, dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
+    """From safetensors alone and, unless `options` say otherwise, without running code that came with it."""
     logging.disable_progress_bar()
-    settings = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    settings = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, **options}
     with _told("model", name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(located(name), output_loading_info=True, **settings)
         model, found = loaded
@@ -38,10 +38,10 @@ def causal_lm(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     return model  # type: ignore[no-any-return]
 
 
-def tokenizer(name: str) -> PreTrainedTokenizerBase:
+def tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model."""
     with _told("tokenizer", name):
-        made: Any = AutoTokenizer.from_pretrained(located(name), trust_remote_code=False)
+        made: Any = AutoTokenizer.from_pretrained(located(name), **{"trust_remote_code": False, **options})
     return made  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,9 @@
 """A causal language model as this project sees it: a trunk that reads tokens, a head that scores the next one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -13,37 +16,78 @@ Result = TypeVar("Result")
 
 
 class Head(NamedTuple):
-    """logits = scale · (W h + b). Without a weight the hidden states are the logits themselves."""
+    """logits = factor · cap · tanh(scale · (W h + b) / cap), of the first `width` tokens of the vocabulary.
+
+    Without a cap there is no tanh; without a weight the hidden states are W h + b themselves.
+    """
 
     weight: Tensor | None = None  # [V, H]
     bias: Tensor | None = None  # [V]
-    scale: float = 1.0
+    scale: float = 1.0  # the model's own
+    cap: float | None = None  # the model's own
+    factor: float = 1.0
+    width: int | None = None  # None: all of them
 
-    def project(self, hidden: Tensor) -> Tensor:  # [N, V]
+    def project(self, hidden: Tensor) -> Tensor:  # [N, width]
         """W h + b."""
-        return hidden if self.weight is None else F.linear(hidden, self.weight, self.bias)
+        if self.weight is None:
+            return hidden[..., : self.width]
+        return F.linear(hidden, self.weight[: self.width], None if self.bias is None else self.bias[: self.width])
 
-    def logits(self, projected: Tensor) -> Tensor:  # [N, V]
+    def logits(self, projected: Tensor) -> Tensor:  # [N, width]
         """What the model says, from what `project` returned."""
-        return projected if self.scale == 1 else projected * self.scale
+        logits = projected if self.scale == 1 else projected * self.scale
+        if self.cap is not None:
+            logits = torch.tanh(logits / self.cap) * self.cap
+        return logits if self.factor == 1 else logits * self.factor
 
 
 class Network(NamedTuple):
-    """A transformers model and what its logits are multiplied by: 3 makes it the same model at a third of T."""
+    """A transformers model, and what is made of its logits."""
 
     model: PreTrainedModel
-    logit_scale: float = 1.0
+    logit_scale: float = 1.0  # 3 makes it the same model at a third of T
+    width: int | None = None  # how many tokens of its vocabulary count: the first so many; None: all
+    is_split: bool = True  # into trunk and head; else it is run whole, and its "hidden states" are its logits
+    rests_from: torch.device | None = None  # where it is read, if its weights wait on the CPU while nobody does
 
     @property
     def head(self) -> Head:
-        """The output layer, tied or not."""
+        """The output layer, tied or not, and what the model's own forward does behind it."""
+        if not self.is_split:
+            return Head(factor=self.logit_scale, width=self.width)
         output: Any = self.model.get_output_embeddings()
-        return Head(output.weight, output.bias, self.logit_scale)
+        weight, bias = output.weight, getattr(output, "bias", None)
+        if self.rests_from is not None:
+            weight, bias = weight.to(self.rests_from), None if bias is None else bias.to(self.rests_from)
+        return Head(weight, bias, *_own_scale(self.model), factor=self.logit_scale, width=self.width)
 
     @property
     def vocabulary(self) -> int:
-        """How many logits there are: the head's width, not the tokenizer's length."""
-        return len(self.model.get_output_embeddings().weight)
+        """How many logits there are."""
+        return self.width or rows_of_head(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is read."""
+        return self.rests_from or next(self.model.parameters()).device
+
+    def move(self, device: torch.device) -> None:
+        """To where it is needed; a quantised model stays where it was read to, and a resting one where it waits."""
+        if not getattr(self.model, "is_quantized", False) and self.rests_from is None:
+            self.model.to(device)  # type: ignore[arg-type]
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """Where it is read, and back to rest."""
+        model: Any = self.model
+        if self.rests_from is not None:
+            model.to(self.rests_from)
+        try:
+            yield
+        finally:
+            if self.rests_from is not None:
+                model.to("cpu")
 
     def hidden(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Tensor:  # [B, T, H]
         """Hidden states after the last layer of `ids` [B, T]; `mask` [B, cached + T] is False on padding.
@@ -51,14 +95,12 @@ class Network(NamedTuple):
         Positions count the tokens that the mask keeps, so left padding moves nothing.
         """
         position = (mask.long().cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-        output = self.model.base_model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=cache is not None,
+        reader: Any = self.model.base_model if self.is_split else self.model
+        told = {"position_ids": position} if takes_positions(type(self.model)) else {}
+        output = reader(
+            input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=cache is not None, **told
         )
-        hidden: Tensor = output.last_hidden_state
+        hidden: Tensor = output.last_hidden_state if self.is_split else output.logits
         return hidden
 
     def in_head(self, function: Callable[[Tensor], Result], hidden: Tensor) -> Result:
@@ -66,6 +108,8 @@ class Network(NamedTuple):
 
         Where the model's parameters are sharded, this is where the layer's weight is whole, forward and backward.
         """
+        if not self.is_split:
+            return function(hidden)
         layer: Any = self.model.get_output_embeddings()
         layer.forward = function
         try:
@@ -77,6 +121,24 @@ class Network(NamedTuple):
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:  # [B, T, V]
         """All logits at once: for small inputs."""
         return self.head.logits(self.head.project(self.hidden(ids, mask)))
+
+
+@lru_cache
+def takes_positions(kind: type) -> bool:
+    """Whether a class of models is told where tokens are; others, such as Bloom, count by the mask themselves."""
+    return "position_ids" in signature(kind.forward).parameters  # type: ignore[attr-defined]
+
+
+def _own_scale(model: PreTrainedModel) -> tuple[float, float | None]:
+    """What a model multiplies its logits by, and what it squashes them to: Cohere, Granite, Gemma 2."""
+    config = model.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1) / float(getattr(config, "logits_scaling", None) or 1)
+    return scale, getattr(config, "final_logit_softcapping", None)
+
+
+def rows_of_head(model: PreTrainedModel) -> int:
+    """How many logits a model has: not the tokenizer's length."""
+    return int(model.config.get_text_config().vocab_size)
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:

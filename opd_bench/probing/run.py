@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from opd_bench.catalogue import Method, load_method, method_names
 from opd_bench.configs import made
 from opd_bench.maths.sketch import Sketch
-from opd_bench.models.load import causal_lm, digest, tokenizer
-from opd_bench.models.network import Network, frozen
+from opd_bench.models.load import digest
+from opd_bench.models.readers import Readers
 from opd_bench.probing.bank import Bank
 from opd_bench.probing.content import content
 from opd_bench.probing.measure import Measure, prefixes
@@ -73,6 +73,7 @@ class Probe:
             raise ValueError(f"a probe has one process, got trainer.strategy={config['trainer']['strategy']}")
         torch.set_num_threads(config["trainer"]["threads"])
         self.task, self.plan, self.lab = made(config["task"]), made(config["plan"]), made(config["probe"])
+        self.readers = Readers(*(made(config[part]) for part in ("student", "teacher", "prompts")))
         assert isinstance(self.plan, Plan)
         assert isinstance(self.lab, ProbePlan)
         self.seed: int = config["seed"]
@@ -90,15 +91,14 @@ class Probe:
         """The models, where the trainer says, and the prompts that training would come to after its last step."""
         models, plan = self.config["models"], self.plan
         device = "cuda" if self.config["trainer"]["accelerator"] == "gpu" else "cpu"
-        words = tokenizer(self.name)
-        student = causal_lm(self.name).to(device)  # type: ignore[arg-type]
-        teacher = frozen(causal_lm(models["teacher"]).to(device))  # type: ignore[arg-type]
-        problems = Problems(self.task, words, "train", self.seed)
+        pair = self.readers.pair(self.name, models["teacher"], models["teacher_scale"], torch.device(device))
+        for network in (pair.student, pair.teacher):
+            network.move(torch.device(device))
+        problems = Problems(self.task, pair.words, "train", self.seed)
         first = plan.steps * plan.prompts
         numbers = [n for n in range(first, first + plan.prompts) for _ in range(plan.rollouts)]
         prompts = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
-        networks = Network(student), Network(teacher, models["teacher_scale"])
-        return Subject(*networks, prompts, words.eos_token_id, plan, self.seed, self.progress)
+        return Subject(pair.student, pair.teacher, prompts, pair.words.end, plan, self.seed, self.progress)
 
     @property
     def parameters(self) -> int:

@@ -1,5 +1,6 @@
 """What a probe looks at: one frozen student, its teacher, and the prompts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ class Subject:
     student: Network
     teacher: Network
     prompts: PromptBatch
-    end: int
+    end: Sequence[int]
     plan: Plan
     seed: int
     progress: float  # share of training that schedules are read at
@@ -28,7 +29,7 @@ class Subject:
     def __post_init__(self) -> None:
         self.student.model.eval()
         networks = {Origin.STUDENT: self.student, Origin.TEACHER: self.teacher}
-        self.writers = Writers(networks, self.plan.response_limit, [self.end], self.seed)
+        self.writers = Writers(networks, self.plan.response_limit, self.end, self.seed, self.plan.sampling)
 
     @property
     def heads(self) -> Heads:

@@ -12,6 +12,8 @@ RANKED = 5
 """Finished seeds that a row needs to be ranked."""
 REFERENCE = "opd"
 """The METHOD that differences are taken to."""
+COMPARED = ("task", "tests", "models", "student", "teacher", "prompts", "evaluation")
+"""Parts of a configuration that are the same for all methods, beside plan and precision; older records have fewer."""
 RULESETS = ("fixed", "tuned")
 """One learning rate for all methods, or one for each, which then counts among its settings."""
 
@@ -23,7 +25,7 @@ def protocol_of(config: Mapping[str, Any], task: str, task_version: str, weights
     is_tuned, plan = config["ruleset"] == "tuned", dict(config["plan"])
     rate = {"learning_rate": plan.pop("learning_rate")}
     same = [VERSION, config["ruleset"], task_version, *weights]
-    same += [{key: config[key] for key in ("task", "models", "evaluation")}, plan, config["trainer"]["precision"]]
+    same += [{key: config[key] for key in COMPARED if key in config}, plan, config["trainer"]["precision"]]
     family = short_digest(same)
     return {
         "name": f"{task}-{config['protocol']}" + ("-tuned" if is_tuned else ""),

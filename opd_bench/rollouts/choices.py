@@ -1,5 +1,6 @@
 """How the next token is chosen, given the next-token log-probabilities of the models that read along."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -10,6 +11,32 @@ from opd_bench.tokens import Origin
 
 NUMBERS = 2
 """Uniforms per token that a choice may use: the first chooses the token, the second whatever else there is."""
+
+
+class Sampling(NamedTuple):
+    """What a model's law is changed to before it writes. A policy other than p itself makes estimators biased."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0  # the likeliest tokens that have this much of the mass together
+    top_k: int = 0  # the k likeliest; 0: all
+
+    def law(self, log_probs: Tensor) -> Tensor:  # [B, V]
+        """log-probabilities of what is written: tempered, cut to the top k, then to the top p, and normalised."""
+        found = log_probs
+        if self.temperature != 1:
+            found = (found / self.temperature).log_softmax(-1)
+        if 0 < self.top_k < found.shape[-1]:
+            least = found.topk(self.top_k, -1).values[:, -1:]
+            found = found.masked_fill(found < least, -torch.inf).log_softmax(-1)
+        if self.top_p < 1:
+            ordered, place = found.sort(-1, descending=True)
+            mass = ordered.exp().cumsum(-1) - ordered.exp()  # before each: the first is always kept
+            cut = torch.zeros_like(mass, dtype=torch.bool).scatter_(-1, place, mass >= self.top_p)
+            found = found.masked_fill(cut, -torch.inf).log_softmax(-1)
+        return found
+
+
+AS_IT_IS = Sampling()
 
 
 class Chosen(NamedTuple):
@@ -93,6 +120,24 @@ class Mixed:
         token = sampled(torch.where(taught[:, None], teacher, student), uniform[:, 0])
         mixture = (1 - self.alpha) * _at(student, token).exp() + self.alpha * _at(teacher, token).exp()
         return Chosen(token, torch.where(taught, Origin.TEACHER, Origin.STUDENT), mixture.log())
+
+
+@dataclass(frozen=True)
+class Bent:
+    """A choice among laws that are not the models' own: `sampling` says what becomes of whose."""
+
+    choice: Choice
+    sampling: Mapping[Origin, Sampling]
+
+    @property
+    def readers(self) -> tuple[Origin, ...]:
+        """The choice's."""
+        return self.choice.readers
+
+    def __call__(self, log_probs: tuple[Tensor, ...], uniform: Tensor) -> Chosen:
+        """`logp` is that of the token under the laws as they are bent."""
+        pairs = zip(self.readers, log_probs, strict=True)
+        return self.choice(tuple(self.sampling.get(who, AS_IT_IS).law(law) for who, law in pairs), uniform)
 
 
 def sampled(log_probs: Tensor, uniform: Tensor) -> Tensor:  # [B]

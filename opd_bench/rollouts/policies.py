@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from opd_bench.models.network import Network
-from opd_bench.rollouts.choices import NUMBERS, Alone, Choice
+from opd_bench.rollouts.choices import NUMBERS, Alone, Bent, Choice, Sampling
 from opd_bench.rollouts.draws import uniform_of
 from opd_bench.rollouts.engine import write
 from opd_bench.tokens import Origin, PromptBatch, Written
@@ -23,15 +24,20 @@ class Writers:
     limit: int
     end: Sequence[int]
     seed: int
+    sampling: Mapping[Origin, Sampling] = field(default_factory=dict)  # of whom it is not the law as it is
     _kept: dict[bytes, Written] = field(default_factory=dict)
 
     def device(self, writer: Origin) -> torch.device:
         """Where that model is."""
-        return next(self.networks[writer].model.parameters()).device
+        return self.networks[writer].device
 
     def write(self, ids: Tensor, mask: Tensor, choice: Choice, uniform: Tensor) -> Written:
         """Continue left-padded `ids` until an end token or for as many tokens as there are uniforms."""
-        return write(self.networks, ids, mask, choice, uniform, self.end)
+        with ExitStack() as stack:
+            for reader in choice.readers:
+                stack.enter_context(self.networks[reader].present())
+            bent = Bent(choice, self.sampling) if self.sampling else choice
+            return write(self.networks, ids, mask, bent, uniform, self.end)
 
     def answers(self, prompts: PromptBatch, writer: Origin) -> Written:
         """Reference answers, or the teacher's, which depend on the prompt and the seed and not on the step."""

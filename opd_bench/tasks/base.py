@@ -3,7 +3,6 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from opd_bench.settings import Settings
@@ -31,7 +30,7 @@ class Verdict(NamedTuple):
     formatted: bool  # an answer could be read off
     answer: str  # as read, empty if none
     timed_out: bool = False  # there was none in time
-    scores: Mapping[str, float] = MappingProxyType({})  # more figures, by name: their means stand beside the accuracy
+    scores: Mapping[str, float] = {}  # more figures, by name: their means stand beside the accuracy
     reason: str = ""  # why a response is wrong, where that is not plain
 
     def kept(self) -> dict[str, Any]:
@@ -51,6 +50,9 @@ class Task(Settings, ABC):
     def size(self, split: Split) -> int | None:
         """How many problems there are; None: no end of them."""
         return None
+
+    def ready(self) -> None:
+        """Raise a ValueError if there can be no verdicts here."""
 
     @abstractmethod
     def problem(self, split: Split, seed: int, index: int) -> Problem:

@@ -157,9 +157,9 @@ def check_fits(place: Path, spread: Spread) -> None:
 def size_of(trainer: pl.Trainer) -> int:
     """Bytes, about: weights as they are, and with ZeRO the optimiser's own copy, and its two averages in float32."""
     student: nn.Module = trainer.lightning_module.student  # type: ignore[assignment]
-    numbers = sum(getattr(p, "ds_numel", p.numel()) for p in student.parameters())
-    width = next(p.element_size() for p in student.parameters())
-    return numbers * (width + (12 if shards_optimiser(trainer) else 8))
+    learning = [value for value in student.parameters() if value.requires_grad]
+    numbers = sum(getattr(value, "ds_numel", value.numel()) for value in learning)
+    return numbers * (learning[0].element_size() + (12 if shards_optimiser(trainer) else 8))
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -4,21 +4,20 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset
-from transformers import PreTrainedTokenizerBase
 
 from opd_bench.models.network import right_aligned
+from opd_bench.models.words import Words
 from opd_bench.tasks.base import Problem, Split, Task
 from opd_bench.tokens import PromptBatch, Rollout
 from opd_bench.training.plan import Plan
 
 
 class Problems(NamedTuple):
-    """One split of a task under one seed, tokenised."""
+    """One split of a task under one seed, as ids."""
 
     task: Task
-    tokenizer: PreTrainedTokenizerBase
+    words: Words
     split: Split
     seed: int
 
@@ -29,14 +28,10 @@ class Problems(NamedTuple):
     def batch(self, numbers: list[int]) -> PromptBatch:
         """These problems, in this order."""
         problems = [self.at(number) for number in numbers]
-        ids, mask = right_aligned([self._ids(problem.prompt, True) for problem in problems])
-        end = torch.tensor([self.tokenizer.eos_token_id])
-        answers = [torch.cat([self._ids(problem.solution, False), end]) for problem in problems]
+        ids, mask = right_aligned([self.words.prompt(problem.prompt) for problem in problems])
+        answers = [self.words.answer(problem.solution) for problem in problems]
         answer = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True)
         return PromptBatch(ids, mask, torch.tensor(numbers), answer, torch.tensor([len(row) for row in answers]))
-
-    def _ids(self, text: str, special: bool) -> Tensor:
-        return torch.tensor(self.tokenizer(text, add_special_tokens=special)["input_ids"])
 
 
 def share_of(prompts: int, rank: int, processes: int) -> range:

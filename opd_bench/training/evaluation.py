@@ -1,6 +1,8 @@
 """How good a student is: the same problems, the same uniforms and the same verdicts for every method."""
 
+import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -117,7 +119,7 @@ def _answers(writers: Writers, asked: Asked, plan: Evaluation, numbers: range) -
 def verdicts(problems: Problems, asked: list[Problem], written: Written, seconds: float) -> Iterator[Response]:
     """The verdict on every response."""
     kept = [row[:length] for row, length in zip(written.token.cpu(), written.length.tolist(), strict=True)]
-    texts = problems.tokenizer.batch_decode(kept, skip_special_tokens=True)
+    texts = problems.words.texts(kept)
     for problem, text, cut, row in zip(asked, texts, written.truncated.tolist(), kept, strict=True):
         yield Response(text, not cut, len(row), limited_verdict(problems.task, problem, text, not cut, seconds))
 
@@ -141,7 +143,15 @@ def _figures(responses: list[list[Response]], samples: int, device: torch.device
     metrics["truncated"].update(torch.tensor([not response.finished for response in sampled]).double())
     metrics["length"].update(torch.tensor([response.length for response in sampled]).double())
     metrics[f"pass@{samples}"].update(correct.view(-1, samples))
-    return {name: float(value) for name, value in metrics.compute().items()}
+    return {name: float(value) for name, value in metrics.compute().items()} | _scores(sampled)
+
+
+def _scores(sampled: list[Response]) -> dict[str, float]:
+    """Means of what verdicts say beside right and wrong, over all processes."""
+    names = {name for names in collected([name for r in sampled for name in r.verdict.scores]) for name in names}
+    count = summed({"responses": len(sampled)})["responses"]
+    sums = summed({name: sum(r.verdict.scores.get(name, 0.0) for r in sampled) for name in sorted(names)})
+    return {name: total / count for name, total in sums.items()}
 
 
 def _tagged(family: str, figures: Mapping[str, Any]) -> dict[str, float]:
@@ -178,7 +188,8 @@ class Judge(pl.Callback):
         module.metrics |= self._of_rollout(module)
         step, every = trainer.global_step, self.plan.every
         if every and step % every == 0:
-            asked = Asked(self.validation, self.plan.validation_problems, 1)
+            size = self.validation.task.size("validation")
+            asked = Asked(self.validation, min(self.plan.validation_problems, size or sys.maxsize), 1)
             module.metrics |= _tagged("eval/", self._judged(module, asked).figures)
         if step == module.plan.steps:
             self.evaluation["after"], self.files[RESPONSES] = self._tested(module, Origin.STUDENT)
@@ -196,16 +207,20 @@ class Judge(pl.Callback):
         """Figures and responses on every test."""
         figures, lines = {}, []
         for name, problems in self.tests.items():
-            result = self._judged(module, Asked(problems, self.plan.problems, self.plan.samples, who))
+            number = self.plan.number(problems.task.size("test"))
+            samples = self.plan.samples_of.get(name, self.plan.samples)
+            result = self._judged(module, Asked(problems, number, samples, who))
             own = list(result.lines(name))
             figures[name] = result.figures | of_problems(own)
             lines += own
         return figures, packed_responses(lines)
 
     def _judged(self, module: Distillation, asked: Asked) -> Judged:
-        """With the student's weights as they are now."""
+        """With the student's weights as they are now, and the law and the length that evaluation has."""
         module.refresh()
-        return judged(module.writers, asked, self.plan)
+        limit = self.plan.response_limit or module.plan.response_limit
+        writers = replace(module.writers, limit=limit, sampling=dict.fromkeys(Origin, self.plan.sampling))
+        return judged(writers, asked, self.plan)
 
     def _of_rollout(self, module: Distillation) -> dict[str, float]:
         """The share solved of the prompts' own rollouts that the student wrote alone; nothing if there are none."""

@@ -28,7 +28,10 @@ def finite(name: str, value: Tensor, step: int) -> None:
 
 
 def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
-    """The exact reverse KL, both entropies, r, and how much of the two models' top tokens is common."""
+    """The exact reverse KL, both entropies, r, how much of the two models' top tokens is common, and the sampler's gap.
+
+    That is |log b − log p| where the student wrote: 0 if b, the law that its token came from, is p as it is here.
+    """
     mine, theirs = (tokens.topk(OVERLAP, model).ids for model in ("student", "teacher"))
     common = (mine[:, :, None] == theirs[:, None, :]).any(-1)
     return {
@@ -37,7 +40,12 @@ def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:
         "teacher_entropy": tokens.teacher_entropy,
         "log_ratio": tokens.log_ratio,
         "overlap": common.double().mean(-1),
+        "sampler_gap": _own(tokens) * (tokens.behaviour_logp - tokens.student_logp.detach()).abs(),
     }
+
+
+def _own(tokens: TokenBatch) -> Tensor:
+    return tokens.origin == Origin.STUDENT
 
 
 def of_sequences(rollout: Rollout, gather: Gather) -> dict[str, float]:

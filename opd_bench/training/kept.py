@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from opd_bench.models.lora import merged
 from opd_bench.tokens import Origin
 from opd_bench.training.module import Distillation
 from opd_bench.training.ranks import from_first
@@ -41,8 +42,8 @@ class KeptWeights(pl.Callback):
         unfinished = place.with_suffix(".part")
         for old in (unfinished, place):
             shutil.rmtree(old, ignore_errors=True)
-        module.writers.networks[Origin.STUDENT].model.save_pretrained(unfinished)
-        module.problems.tokenizer.save_pretrained(unfinished)
+        merged(module.writers.networks[Origin.STUDENT].model).save_pretrained(unfinished)
+        module.problems.words.tokenizer.save_pretrained(unfinished)
         (unfinished / PROGRESS).write_text(json.dumps({"step": step, "steps": module.plan.steps}))
         unfinished.rename(place)
 

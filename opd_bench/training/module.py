@@ -55,14 +55,15 @@ class Distillation(pl.LightningModule):
     modules: in `_networks`.
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: Network, method: Method, plan: Plan, problems: Problems):
+    def __init__(self, student: Network, teacher: Network, method: Method, plan: Plan, problems: Problems):
         super().__init__()
         self.automatic_optimization = False
-        self.student = student.train()
+        self.student = student.model.train()
+        self.strict_loading = all(value.requires_grad for value in self.student.parameters())  # the others aren't saved
         self.estimator, self.source = method
         self.plan, self.problems, self.seed = plan, problems, problems.seed
-        self._networks = {Origin.STUDENT: Network(student), Origin.TEACHER: teacher}
-        self.writers = Writers(dict(self._networks), plan.response_limit, [problems.tokenizer.eos_token_id], self.seed)
+        self._networks = {Origin.STUDENT: student, Origin.TEACHER: teacher}
+        self.writers = Writers(dict(self._networks), plan.response_limit, problems.words.end, self.seed, plan.sampling)
         self.update: Update
         self.rollout: Rollout | None = None
         self.numbers: Tensor | None = None
@@ -80,7 +81,7 @@ class Distillation(pl.LightningModule):
         """AdamW, its learning rate set by hand at every step."""
         plan = self.plan
         return torch.optim.AdamW(
-            self.student.parameters(),
+            [value for value in self.student.parameters() if value.requires_grad],
             lr=plan.learning_rate,
             betas=(plan.beta1, plan.beta2),
             weight_decay=plan.weight_decay,
@@ -101,11 +102,16 @@ class Distillation(pl.LightningModule):
         """The models that are not trained go where the student is."""
         self.update = update_of(self.trainer, self.student)
         for network in self.writers.networks.values():
-            network.model.to(self.device)  # type: ignore[arg-type]
+            network.move(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Time spent so far; all else is in the weights, the optimiser and the callbacks."""
+        """Weights that learn, and time spent so far; all else is in the optimiser and the callbacks."""
         checkpoint["seconds"] = dict(self.seconds)
+        fixed = {f"student.{name}" for name, value in self.student.named_parameters() if not value.requires_grad}
+        if "state_dict" in checkpoint:  # of an engine there is none: it leaves them out by itself
+            checkpoint["state_dict"] = {
+                name: value for name, value in checkpoint["state_dict"].items() if name not in fixed
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As saved."""
@@ -113,7 +119,7 @@ class Distillation(pl.LightningModule):
 
     def write_with(self, copied: PreTrainedModel) -> None:
         """Roll out from a whole copy of the student, which takes its weights before every use."""
-        self.writers.networks = self._networks | {Origin.STUDENT: Network(copied)}
+        self.writers.networks = self._networks | {Origin.STUDENT: self.pupil._replace(model=copied)}
 
     # ---------------------------------------------------------------- a step
 
@@ -193,10 +199,10 @@ class Distillation(pl.LightningModule):
         A single one has the student's states with gradient. Of several, each is computed when its turn comes, and
         beforehand only if `weigh` must see them all.
         """
+        with self.timed("teacher"), self.teacher.present():
+            taught = [self._states(self.teacher, part) for part in parts]
         result = []
-        for part in parts:
-            with self.timed("teacher"):
-                teacher = self._states(self.teacher, part)
+        for part, teacher in zip(parts, taught, strict=True):
             with self.timed("student"):
                 first = len(parts) == 1 or self.estimator.signals
                 student = self._states(self.pupil, part, grad=len(parts) == 1) if first else teacher[..., :0]

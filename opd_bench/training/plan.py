@@ -1,11 +1,15 @@
 """What a run is set by, other than its method, task and models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from opd_bench.maths.schedules import cosine, linear
+from opd_bench.rollouts.choices import Sampling
 from opd_bench.settings import Bound, Count, NoneOrMore, NonNegative, Positive, Settings, Share
+from opd_bench.tokens import Origin
 
+Mass = Annotated[float, Bound(1e-6, 1)]
 AtLeastTwo = Annotated[int, Bound(2)]
 
 
@@ -18,6 +22,8 @@ class Plan(Settings):
     rollouts: Count  # per prompt
     micro_batches: Count  # that a step's rollouts are cut into, over all processes, each of which has as many
     response_limit: Count  # tokens
+    temperature: Positive  # at which the student writes; a teacher always does at 1
+    top_p: Mass  # the likeliest tokens with this much of the mass are what the student writes from
     chunk: Count  # tokens whose logits exist at once
     learning_rate: Positive
     beta1: Share
@@ -27,6 +33,12 @@ class Plan(Settings):
     warmup: NoneOrMore  # steps
     decay: Literal["constant", "linear", "cosine"]
     floor: Share  # of the learning rate, where the decay ends
+
+    @property
+    def sampling(self) -> dict[Origin, Sampling]:
+        """Of whom it is not the law as it is."""
+        own = Sampling(self.temperature, self.top_p)
+        return {} if own == Sampling() else {Origin.STUDENT: own}
 
     @property
     def rows(self) -> int:
@@ -48,13 +60,29 @@ class Plan(Settings):
 class Evaluation(Settings):
     """Which problems a student is judged on, and how often."""
 
-    problems: Count  # of the test split, before and after
+    problems: Count | None  # of each test split, before and after; null: all
     seed: NoneOrMore  # of these problems; never the run's
     samples: Count  # sampled responses per problem, beside the greedy one
+    samples_of: Mapping[str, int]  # of tests, by name, that have another number of samples
+    temperature: Positive  # of the sampled responses
+    top_p: Mass
+    top_k: NoneOrMore  # 0: all
+    response_limit: Count | None  # tokens; null: as in training
     every: NoneOrMore  # steps between looks at the validation split; 0: never
     validation_problems: Count
     batch: Count  # responses generated at once
     verdict_seconds: Positive  # after which a verdict that has not come is that the response is wrong
+
+    @property
+    def sampling(self) -> Sampling:
+        """The law of sampled responses."""
+        return Sampling(self.temperature, self.top_p, self.top_k)
+
+    def number(self, size: int | None) -> int:
+        """How many problems of a split that has so many."""
+        if self.problems is None and size is None:
+            raise ValueError("evaluation.problems must be a number: this task has no end of problems")
+        return min(known for known in (self.problems, size) if known is not None)
 
 
 @dataclass(kw_only=True, eq=False)

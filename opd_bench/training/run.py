@@ -20,14 +20,14 @@ from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method, made_method
 from opd_bench.configs import made
-from opd_bench.models.load import causal_lm, digest, fingerprint, tokenizer
-from opd_bench.models.network import Network, frozen
+from opd_bench.models.load import digest, fingerprint
+from opd_bench.models.readers import Readers
 from opd_bench.reporting.files import SERIES, packed_series, write_with_files
 from opd_bench.reporting.protocol import folder_of, protocol_of
 from opd_bench.reporting.published import referred
 from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_whole
 from opd_bench.rollouts.engine import ignored_settings
-from opd_bench.tasks.base import Task
+from opd_bench.tasks.chosen import Tasks
 from opd_bench.training.anchors import Anchors
 from opd_bench.training.board import Board, log_outcome
 from opd_bench.training.checkpoints import STATE, Checkpoints, Spread, check_fits, manifest, newest
@@ -61,19 +61,22 @@ class Run:
     def __post_init__(self) -> None:
         config = self.config
         self.method: Method = made_method(config["method"])
-        self.task: Task = made(config["task"])
         self.plan: Plan = made(config["plan"])
         self.evaluation: Evaluation = made(config["evaluation"])
         self.watch: Watch = made(config["watch"])
         self.layout: Layout = made(config["trainer"])
         share_of(self.plan.prompts, 0, self.layout.processes)  # can they be shared equally?
         self.seed: int = config["seed"]
+        self.readers = Readers(made(config["student"]), made(config["teacher"]), made(config["prompts"]))
+        self.tasks = Tasks.of(config)
+        for task in (self.tasks.train, *self.tasks.tests.values()):
+            task.ready()
         starts = config["models"]["starts"]
         self.start: str = config["start"] or starts[self.seed % len(starts)]
         weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
         if config["published"]:
             referred(config["published"])
-        self.protocol = protocol_of(config, self.task.name, self.task.version, weights)
+        self.protocol = protocol_of(config, self.tasks.train.name, self.tasks.version, weights)
         self.folder = Path(config["results"]) / folder_of(self.protocol, config)
 
     def record(self) -> Record | None:
@@ -150,26 +153,31 @@ class Run:
         return self.layout.trainer(max_steps=self.plan.steps, default_root_dir=self.folder)
 
     def _parts(self, trainer: pl.Trainer | None = None) -> "Parts":
-        words = tokenizer(self.start)
-        teacher = Network(frozen(causal_lm(self.config["models"]["teacher"])), self.config["models"]["teacher_scale"])
-        train = Problems(self.task, words, "train", self.seed)
-        test = Problems(self.task, words, "test", self.evaluation.seed)
-        start = student = causal_lm(self.start)
+        models = self.config["models"]
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        pair = self.readers.pair(self.start, models["teacher"], models["teacher_scale"], device)
+        start = student = pair.student.model
         weights = {
-            "student": _weights(self.start, start) | {"vocabulary": len(words)},
-            "teacher": _weights(self.config["models"]["teacher"], teacher.model),
+            "student": _weights(self.start, start) | {"vocabulary": pair.student.vocabulary},
+            "teacher": _weights(models["teacher"], pair.teacher.model),
+            "pair": pair.agreed,
         }
+        pupil = self.readers.student
+        pupil.pupil(start, self.seed)
         if trainer and shards_parameters(trainer):
             with sharded_loading(trainer):
-                student = causal_lm(self.start, self.layout.dtype)
+                student = pupil.pupil(pupil.model(self.start, self.layout.dtype), self.seed)
         if self.layout.gradient_checkpointing:
             student.gradient_checkpointing_enable({"use_reentrant": False})
-        module = Distillation(student, teacher, self.method, self.plan, train)
+        train = Problems(self.tasks.train, pair.words, "train", self.seed)
+        module = Distillation(pair.student._replace(model=student), pair.teacher, self.method, self.plan, train)
         if student is not start:
             module.write_with(start)
         untrained = {"before": weights["student"], "teacher": weights["teacher"]}
         anchors = Anchors(self.folder.parents[1] / "anchors", anchored(self), untrained)
-        judge = Judge(self.evaluation, {self.task.name: test}, test._replace(split="validation"), anchors)
+        seed = self.evaluation.seed
+        tests = {name: Problems(task, pair.words, "test", seed) for name, task in self.tasks.tests.items()}
+        judge = Judge(self.evaluation, tests, train._replace(split="validation", seed=seed), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
 

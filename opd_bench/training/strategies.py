@@ -29,6 +29,7 @@ class ZeRO(DeepSpeedStrategy):
             timeout=timeout,
             offload_optimizer=offload,
             offload_parameters=offload and stage == 3,
+            exclude_frozen_parameters=True,
             logging_batch_size_per_gpu=1,
         )
         assert self.config is not None
@@ -55,7 +56,7 @@ class Update:
     """What a loss is multiplied by, so that the step's gradient is the sum over processes."""
 
     def __init__(self, trainer: pl.Trainer, module: nn.Module):
-        self.trainer, self.parameters = trainer, list(module.parameters())
+        self.trainer, self.parameters = trainer, [value for value in module.parameters() if value.requires_grad]
 
     @contextmanager
     def accumulated(self) -> Iterator[None]:
@@ -106,6 +107,7 @@ class Sharded(Update):
     def __init__(self, trainer: pl.Trainer, module: nn.Module):
         super().__init__(trainer, module)
         self.engine: Any = trainer.model
+        self.module = module
         self.factor = trainer.world_size
 
     @contextmanager
@@ -128,7 +130,9 @@ class Sharded(Update):
             return
         import deepspeed
 
-        for mine, copied in zip(self.parameters, other.parameters(), strict=True):
+        for mine, copied in zip(self.module.parameters(), other.parameters(), strict=True):
+            if not mine.requires_grad and (mine.dtype, mine.device) == (copied.dtype, copied.device):
+                continue  # it is the same, and stays so
             with deepspeed.zero.GatheredParameters([mine]):
                 copied.data = mine.detach().clone()
 

@@ -16,6 +16,7 @@ import torch
 from opd_bench.catalogue import Method
 from opd_bench.redraw import relative
 from opd_bench.reporting.record import short_digest
+from opd_bench.tasks.base import Task
 from opd_bench.training.outcomes import Outcome
 from opd_bench.training.series import Series, mean, norms
 
@@ -57,17 +58,19 @@ def anchored(run: "Run") -> dict[str, Any]:
 
 def tasks(run: "Run") -> dict[str, Any]:
     """What students are judged on: how many problems and samples, how they are drawn, and which problems."""
+    return {name: _test(run, name, task) for name, task in run.tasks.tests.items()}
+
+
+def _test(run: "Run", name: str, task: Task) -> dict[str, Any]:
     plan = run.evaluation
-    asked = [run.task.problem("test", plan.seed, number) for number in range(plan.problems)]
+    asked = [task.problem("test", plan.seed, number) for number in range(plan.number(task.size("test")))]
     return {
-        run.task.name: {
-            "version": run.task.version,
-            "problems": plan.problems,
-            "samples": plan.samples,
-            "temperature": 1.0,
-            "limit": run.plan.response_limit,
-            "data": short_digest([[problem.prompt, problem.answer] for problem in asked]),
-        }
+        "version": task.version,
+        "problems": len(asked),
+        "samples": plan.samples_of.get(name, plan.samples),
+        **plan.sampling._asdict(),
+        "limit": plan.response_limit or run.plan.response_limit,
+        "data": short_digest([[problem.prompt, problem.answer] for problem in asked]),
     }
 
 
@@ -94,15 +97,16 @@ def budget(series: Series) -> dict[str, float]:
 
 
 def flops(parts: "Parts") -> dict[str, float]:
-    """An estimate: 2 N a token that N parameters read or write, 4 N more where a gradient goes back."""
+    """An estimate: 2 N a token that N parameters read or write, 2 N more where a gradient goes back, and 2 to learn."""
     rows = parts.series
     module = parts.module
     pupil, teacher = (sum(map(_size, network.model.parameters())) for network in (module.pupil, module.teacher))
+    learning = sum(_size(value) for value in module.student.parameters() if value.requires_grad)
     read = sum(rows.of("train/tokens_read"))
     written = [sum(rows.of(f"train/tokens_{writer}")) for writer in ("student", "teacher")]
     return {
         "tokens_read": read,
-        "flops": read * (6 * pupil + 2 * teacher) + 2 * (written[0] * pupil + written[1] * teacher),
+        "flops": read * (4 * pupil + 2 * learning + 2 * teacher) + 2 * (written[0] * pupil + written[1] * teacher),
     }
 
 
@@ -116,6 +120,7 @@ def training(parts: "Parts") -> dict[str, Any]:
     divergence = parts.series.of("train/reverse_kl")
     return {
         "auc": mean(parts.series.of("train/accuracy")),
+        "sampler_gap": max(parts.series.of("train/sampler_gap"), default=0.0),
         "reverse_kl": {"first": divergence[0], "last": divergence[-1]} if divergence else {},
         "gradient_norm": norms(parts.series.of("grad/norm")),
         "gradient": relative(parts.moments.sums) | parts.noise.totals(),

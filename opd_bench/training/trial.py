@@ -14,8 +14,7 @@ from torch.profiler import ProfilerActivity
 
 from opd_bench.catalogue import made_method
 from opd_bench.configs import conf_dir, known, made
-from opd_bench.models.load import causal_lm, tokenizer
-from opd_bench.models.network import Network, frozen
+from opd_bench.models.readers import Readers
 from opd_bench.training.data import Problems
 from opd_bench.training.layout import Layout
 from opd_bench.training.module import Distillation
@@ -121,10 +120,11 @@ def _module(work: Work) -> Distillation:
     setting = _read(conf_dir() / "setting" / "standard.yaml")
     task = made(_read(conf_dir() / "task" / "mini_gsm.yaml"))
     models, start = setting["models"], setting["models"]["starts"][0]
-    teacher = Network(frozen(causal_lm(models["teacher"])), models["teacher_scale"])
+    readers = Readers(*(made(setting[part]) for part in ("student", "teacher", "prompts")))
+    pair = readers.pair(start, models["teacher"], models["teacher_scale"], torch.device("cpu"))
     plan = made(setting["plan"] | {"steps": work.steps, "prompts": work.prompts})
-    problems = Problems(task, tokenizer(start), "train", 0)
-    return Distillation(causal_lm(start), teacher, made_method(_read(known("method", work.method))), plan, problems)
+    problems = Problems(task, pair.words, "train", 0)
+    return Distillation(pair.student, pair.teacher, made_method(_read(known("method", work.method))), plan, problems)
 
 
 def _read(path: Path) -> Any:

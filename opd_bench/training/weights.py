@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from opd_bench.models.load import causal_lm
+from opd_bench.models.lora import merged
+from opd_bench.models.reading import StudentReading
 from opd_bench.training.checkpoints import STATE
 
 STUDENT = "student."
@@ -19,17 +20,18 @@ TAG = "checkpoint"
 """The folder in which DeepSpeed's engine puts its shards."""
 
 
-def student_of(checkpoint: Path, start: str) -> PreTrainedModel:
-    """The model `start` with the checkpoint's weights in place of its own, in float32 on the CPU."""
+def student_of(checkpoint: Path, start: str, reading: StudentReading) -> PreTrainedModel:
+    """The model `start` with the checkpoint's weights in place of its own, or inside of them, in float32 on the CPU."""
     weights = weights_of(checkpoint)
-    student = causal_lm(start)
+    student = reading.pupil(reading.model(start, torch.float32), seed=0)
     own = student.state_dict()
-    complaint = _misfit(own, weights)
+    learning = {name for name, value in student.named_parameters(remove_duplicate=False) if value.requires_grad}
+    complaint = _misfit({name: value for name, value in own.items() if name in learning | weights.keys()}, weights)
     if complaint:
         raise ValueError(f"{checkpoint} does not fit the model {start!r}, which its run began from: {complaint}")
     student.load_state_dict(weights, strict=False)
     student.tie_weights()
-    return student
+    return merged(student)
 
 
 def weights_of(checkpoint: Path) -> dict[str, Tensor]:
