@@ -1,11 +1,12 @@
 """Tasks whose problems are read: from a file in the public format, or by name from the Hugging Face Hub."""
 
+import csv
 import gzip
 import json
 import os
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -24,8 +25,9 @@ class Place(NamedTuple):
     """Where a split is: under $OPD_BENCH_DATA, and on the Hub."""
 
     file: str  # below the folder, as in gsm8k/train.jsonl
-    split: str  # as the Hub calls it
+    split: str | None  # as the Hub calls it; None: it is not there
     config: str | None = None  # of the data set on the Hub
+    gated: bool = False  # the Hub wants its terms accepted first
 
 
 @dataclass(kw_only=True, eq=False)
@@ -39,11 +41,15 @@ class Dataset(Task):
     held_out: NoneOrMore  # training problems that are for validation instead
 
     places: ClassVar[Mapping[str, Place]]
-    """Of "train" and "test", as far as there are such."""
+    """Of "train", "test" and "validation", as far as there are such."""
 
     @abstractmethod
     def read(self, row: Row) -> Problem | None:
         """A row of the data as a problem, its prompt being the bare question; None if it is none of this task's."""
+
+    def cases(self, row: Row) -> Iterable[Row]:
+        """What a row of the data stands for: itself, unless it holds several problems."""
+        return (row,)
 
     def size(self, split: Split) -> int:
         """How many problems there are."""
@@ -59,9 +65,12 @@ class Dataset(Task):
         return problem._replace(prompt=self.prompt.replace("{question}", problem.prompt))
 
     def problems(self, split: Split) -> list[Problem]:
-        """All of a split, in the order of the file, with bare questions; validation is a part of the training rows."""
-        if split == "test":
-            return self._read("test")
+        """All of a split, in the order of the file, with bare questions.
+
+        Validation is a part of the training rows where it has no place of its own.
+        """
+        if split == "test" or (split == "validation" and split in self.places):
+            return self._read(split)
         found = self._read("train")
         held = set(_order(f"{self.name} held out", len(found))[: self.held_out])
         kept = [problem for number, problem in enumerate(found) if (number in held) == (split == "validation")]
@@ -73,16 +82,33 @@ class Dataset(Task):
         if which not in self.places:
             raise ValueError(f"{self.name} has no {which} split; it has {', '.join(self.places)}")
         if which not in self._known:
-            found = (self.read(row) for row in rows(self.source, self.places[which], self.revision))
-            self._known[which] = list(islice((problem for problem in found if problem), self.rows))
+            self._known[which] = list(islice(self._found(which), self.rows))
             if not self._known[which]:
                 raise ValueError(f"{self.name}: no problems in {self.source!r} ({which})")
         return self._known[which]
+
+    def _found(self, which: str) -> Iterator[Problem]:
+        """Row by row; one that can't be read is named."""
+        for number, row in enumerate(rows(self.source, self.places[which], self.revision), 1):
+            try:
+                problems = [problem for case in self.cases(row) if (problem := self.read(case))]
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                where = f"{self.name}: row {number:,} of {which}, {str(row)[:80]}…"
+                raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+            yield from problems
 
     @cached_property
     def _known(self) -> dict[str, list[Problem]]:
         """What was read."""
         return {}
+
+
+def text(row: Row, field: str) -> str:
+    """What a field says, without the blanks around it; ValueError if it says nothing."""
+    value = row.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{field!r} must be text, got {value!r:.80}")
+    return value.strip()
 
 
 def rows(source: str, place: Place, revision: str | None) -> Iterator[Row]:
@@ -93,6 +119,8 @@ def rows(source: str, place: Place, revision: str | None) -> Iterator[Row]:
     except (OSError, ValueError, ImportError, LookupError) as error:
         where = str(file) if file else f"{source!r} on the Hugging Face Hub"
         remedy = f"name a file as its source, or put one at ${DATA}/{place.file}"
+        if place.gated and not file:
+            remedy = f"its terms must be accepted there first, and `hf auth login` or HF_TOKEN say who did; or {remedy}"
         raise ValueError(f"{where} can't be read: {type(error).__name__}: {error}; {remedy}") from error
 
 
@@ -106,15 +134,17 @@ def _file(source: str, place: Place) -> Path | None:
 
 
 def _of_file(file: Path) -> Iterator[Row]:
-    """JSON (an array), JSON lines, either of them compressed, parquet or CSV."""
+    """JSON (an array), JSON lines or CSV, any of them compressed, or parquet."""
     kind = file.name.removesuffix(".gz").rpartition(".")[2].lower()
-    if kind not in ("json", "jsonl"):
-        yield from _loaded({"parquet": "parquet", "csv": "csv"}[kind], data_files=str(file), split="train")
+    if kind == "parquet":
+        yield from _loaded(kind, data_files=str(file), split="train")
         return
+    if kind not in ("csv", "json", "jsonl"):
+        raise ValueError("its name must end in .json, .jsonl, .csv (or these and .gz) or .parquet")
     opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rt", encoding="utf-8") as text:
-        if kind == "json":
-            yield from json.load(text)
+    with opened(file, "rt", encoding="utf-8", newline="") as text:
+        if kind != "jsonl":
+            yield from json.load(text) if kind == "json" else csv.DictReader(text)
             return
         for number, line in enumerate(text, 1):
             if line.strip():
@@ -126,6 +156,8 @@ def _of_file(file: Path) -> Iterator[Row]:
 
 def _of_hub(source: str, place: Place, revision: str | None) -> Iterator[Row]:
     """One after the other as they come: of a large data set, no more is fetched than is read."""
+    if place.split is None:
+        raise LookupError("it has no copy there")
     yield from _loaded(source, name=place.config, split=place.split, revision=revision, streaming=True)
 
 
