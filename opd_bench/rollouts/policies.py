@@ -1,15 +1,14 @@
 """Student and teacher as writers, and answers that are made once and kept."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from opd_bench.models.network import Network
+from opd_bench.rollouts.answers import Answers, key_of
 from opd_bench.rollouts.choices import NUMBERS, Alone, Bent, Choice, Sampling
 from opd_bench.rollouts.draws import uniform_of
 from opd_bench.rollouts.engine import write
@@ -25,7 +24,7 @@ class Writers:
     end: Sequence[int]
     seed: int
     sampling: Mapping[Origin, Sampling] = field(default_factory=dict)  # of whom it is not the law as it is
-    _kept: dict[bytes, Written] = field(default_factory=dict)
+    kept: Answers = field(default_factory=Answers)  # the teacher's
 
     def device(self, writer: Origin) -> torch.device:
         """Where that model is."""
@@ -43,17 +42,12 @@ class Writers:
         """Reference answers, or the teacher's, which depend on the prompt and the seed and not on the step."""
         if writer == Origin.DATA:
             return self._references(prompts)
-        keys = [ids[mask].cpu().numpy().tobytes() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
-        new = [number for number, key in enumerate(keys) if key not in self._kept]
-        if new:
-            names = [f"{self.seed} answer {hashlib.sha256(keys[number]).hexdigest()}" for number in new]
-            uniform = torch.stack([uniform_of(name, self.limit, NUMBERS) for name in names])
+        keys = [key_of(ids[mask]) for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
+        if new := self.kept.missing(keys):
+            uniform = torch.stack([uniform_of(f"{self.seed} answer {keys[n]}", self.limit, NUMBERS) for n in new])
             made = self.write(prompts.ids[new], prompts.mask[new], Alone(writer), uniform)
-            for row, number in enumerate(new):
-                length = int(made.length[row])
-                alone = [value[row].cpu() for value in made]
-                self._kept[keys[number]] = Written(*(value[:length] if value.dim() else value for value in alone))
-        return _batch([self._kept[key] for key in keys], prompts.ids.device)
+            self.kept.add([keys[number] for number in new], made)
+        return self.kept.batch(keys, prompts.ids.device)
 
     def _references(self, prompts: PromptBatch) -> Written:
         """Cut at the limit; a reference has no sampler, so its log-probability is 0."""
@@ -65,10 +59,3 @@ class Writers:
             length=prompts.answer_length.clamp_max(self.limit),
             truncated=prompts.answer_length > self.limit,
         )
-
-
-def _batch(rows: list[Written], device: torch.device) -> Written:
-    """Single responses as one right-padded batch."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    padded = (pad_sequence(column, batch_first=True) if column[0].dim() else torch.stack(column) for column in columns)
-    return Written(*(column.to(device) for column in padded))

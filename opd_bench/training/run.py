@@ -21,11 +21,13 @@ from transformers import PreTrainedModel
 from opd_bench.catalogue import Method, made_method
 from opd_bench.configs import made
 from opd_bench.models.load import digest, fingerprint
+from opd_bench.models.pair import Pair
 from opd_bench.models.readers import Readers
 from opd_bench.reporting.files import SERIES, packed_series, write_with_files
 from opd_bench.reporting.protocol import folder_of, protocol_of
 from opd_bench.reporting.published import referred
-from opd_bench.reporting.record import RUN, Record, RecordError, read_record, write_whole
+from opd_bench.reporting.record import RUN, Record, RecordError, read_record, short_digest, write_whole
+from opd_bench.rollouts.answers import Answers
 from opd_bench.rollouts.engine import ignored_settings
 from opd_bench.tasks.chosen import Tasks
 from opd_bench.training.anchors import Anchors
@@ -171,6 +173,7 @@ class Run:
             student.gradient_checkpointing_enable({"use_reentrant": False})
         train = Problems(self.tasks.train, pair.words, "train", self.seed)
         module = Distillation(pair.student._replace(model=student), pair.teacher, self.method, self.plan, train)
+        module.writers.kept = Answers(self._answers(pair, weights["teacher"]))
         if student is not start:
             module.write_with(start)
         untrained = {"before": weights["student"], "teacher": weights["teacher"]}
@@ -180,6 +183,12 @@ class Run:
         judge = Judge(self.evaluation, tests, train._replace(split="validation", seed=seed), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
+
+    def _answers(self, pair: Pair, teacher: Mapping[str, Any]) -> Path:
+        """Where the teacher's answers are, for all runs: by its weights and all else that they depend on."""
+        same = [teacher["digest"], pair.teacher.logit_scale, pair.teacher.vocabulary, pair.words.end]
+        digest = short_digest([*same, self.plan.response_limit, self.seed])
+        return Path(self.config["results"]) / "answers" / f"{Path(teacher['name']).name}-{digest}"
 
     def _checkpoint(self) -> Path | None:
         """From which to go on."""
