@@ -36,6 +36,7 @@ LOOK = 0.05
 """Seconds between looks at the clock and at the folder."""
 MOST = 4096
 """Bytes that are read of a report."""
+MEDDLED = "wrote where the sandbox alone writes"
 FILES, DISK_MIB = 1000, 64
 """What may lie in the folder."""
 TRIAL = """
@@ -61,7 +62,7 @@ class Outcome(NamedTuple):
 
 
 def run(parts: Sequence[str], seconds: float, memory_mib: int) -> Outcome:
-    """Of a program in parts that are run one after the other with the same names; the last of them checks the others."""
+    """Of a program in parts, run one after the other with the same names, of which the last checks the others."""
     if lack := lacking():
         raise SandboxError(lack)
     return _outcome(parts, seconds, memory_mib)
@@ -88,11 +89,11 @@ def _outcome(parts: Sequence[str], seconds: float, memory_mib: int) -> Outcome:
         said, ended, status = _ended(job, folder, seconds)
     finally:
         _remove(top)
+    told = said.removeprefix(READY)
+    reason = ended or _told(told, parts[-1], memory_mib) or (MEDDLED if told else _exit(status))
     if not said.startswith(READY):
-        raise SandboxError(f"the sandbox has not started: {ended or _told(said, '', memory_mib) or _exit(status)}")
-    if said == READY + token:
-        return Outcome(True)
-    return Outcome(False, ended or _told(said.removeprefix(READY), parts[-1], memory_mib) or _exit(status))
+        raise SandboxError(f"the sandbox has not started: {reason}")
+    return Outcome(True) if told == token else Outcome(False, reason)
 
 
 def _ended(job: bytes, folder: str, seconds: float) -> tuple[bytes, str, int]:
@@ -128,7 +129,7 @@ def _watched(process: subprocess.Popen[bytes], folder: str, seconds: float) -> t
                 limit, end = seconds, time.monotonic() + seconds
             said += chunk
             if len(said) > MOST:
-                return said, "wrote where the sandbox alone writes"
+                return said, MEDDLED
             if time.monotonic() > end:
                 return said, f"no end after {limit:g} s"
             if not chunk and _is_full(folder):

@@ -40,7 +40,7 @@ RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 READ_FILE, READ_DIR, WRITE_FILE, TRUNCATE = 1 << 2, 1 << 3, 1 << 1, 1 << 14
 READ = READ_FILE | READ_DIR
 WRITE = READ | WRITE_FILE | TRUNCATE | sum(1 << bit for bit in (4, 5, 7, 8, 12, 13))
-"""Also: remove folders and files, make folders, files and symbolic links, move between folders; no devices, no sockets."""
+"""Also: remove folders and files, make folders, files and symbolic links, move between folders; but no devices."""
 OF_FILES = READ_FILE | WRITE_FILE | TRUNCATE
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
