@@ -39,11 +39,15 @@ class Dataset(Task):
     held_out: NoneOrMore  # training problems that are for validation instead
 
     places: ClassVar[Mapping[str, Place]]
-    """Of "train" and "test", as far as there are such."""
+    """Of "train" and "test", and of "validation" where it is no part of the training problems, as far as there are."""
 
     @abstractmethod
     def read(self, row: Row) -> Problem | None:
         """A row of the data as a problem, its prompt being the bare question; None if it is none of this task's."""
+
+    def belongs(self, row: Row, split: str) -> bool:
+        """Whether a row is of a split, where one file has several."""
+        return True
 
     def size(self, split: Split) -> int:
         """How many problems there are."""
@@ -59,9 +63,9 @@ class Dataset(Task):
         return problem._replace(prompt=self.prompt.replace("{question}", problem.prompt))
 
     def problems(self, split: Split) -> list[Problem]:
-        """All of a split, in the order of the file, with bare questions; validation is a part of the training rows."""
-        if split == "test":
-            return self._read("test")
+        """All of a split, in the order of the file, with bare questions; validation may be part of the training."""
+        if split == "test" or (split == "validation" and split in self.places):
+            return self._read(split)
         found = self._read("train")
         held = set(_order(f"{self.name} held out", len(found))[: self.held_out])
         kept = [problem for number, problem in enumerate(found) if (number in held) == (split == "validation")]
@@ -73,7 +77,8 @@ class Dataset(Task):
         if which not in self.places:
             raise ValueError(f"{self.name} has no {which} split; it has {', '.join(self.places)}")
         if which not in self._known:
-            found = (self.read(row) for row in rows(self.source, self.places[which], self.revision))
+            every = rows(self.source, self.places[which], self.revision)
+            found = (self.read(row) for row in every if self.belongs(row, which))
             self._known[which] = list(islice((problem for problem in found if problem), self.rows))
             if not self._known[which]:
                 raise ValueError(f"{self.name}: no problems in {self.source!r} ({which})")

@@ -101,7 +101,7 @@ def _told(error: BaseException) -> bytes:
     while trace:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == CHECKS else line
         trace = trace.tb_next
-    return f"{line}\n{type(error).__name__}\n{str(error)[:REASON]}".encode(errors="replace")
+    return f"{line}\n{type(error).__name__[:REASON]}\n{str(error)[:REASON]}".encode(errors="replace")
 
 
 def _input() -> bytes:
