@@ -1,6 +1,7 @@
 """Programs that mean harm: each is ended in time, fails for a telling reason, and leaves everything as it was."""
 
 import ctypes
+import marshal
 import os
 import re
 import signal
@@ -63,6 +64,7 @@ PROCESSES = {
     "death of its parent": ("os.kill(os.getppid(), 9)", REFUSED),
     "death of all": ("os.kill(-1, 9)", REFUSED),
     "signals by fcntl": ("import fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", REFUSED),
+    "signals by ioctl": ("import fcntl\nfcntl.ioctl(os.pipe()[0], 0x8901, bytes(4))", REFUSED),
     "a higher limit": (
         "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
         "raised (PermissionError|ValueError)",
@@ -388,6 +390,53 @@ def test_there_are_no_capabilities_and_no_open_files(room, tmp_path):
     program = "import ctypes, struct\nfound = ctypes.create_string_buffer(24)\n"
     program += "ctypes.CDLL(None).capget(struct.pack('Ii', 0x20080522, 0), found)\nassert not any(found.raw)"
     assert judged(room, program, "").passed
+
+
+def of_process(number: int, file: str) -> dict[str, list[str]]:
+    lines = Path(f"/proc/{number}/{file}").read_text().splitlines()
+    return {name: values.split() for name, values in (re.split(r":|  +", line, maxsplit=1) for line in lines)}
+
+
+@needs_landlock
+def test_the_kernel_knows_every_limit(room):
+    assert not sandbox.lacking()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(sandbox.run, ["import time\ntime.sleep(1.5)"], 6.5, 128)
+        assert soon(lambda: any(of_process(one, "status").get("Seccomp") == ["2"] for one in living(room)))
+        (process,) = living(room)
+        limits, status = of_process(process, "limits"), of_process(process, "status")
+        assert os.getsid(process) == os.getpgid(process) == process
+        assert os.listdir(f"/proc/{process}/task") == [str(process)]
+        assert running.result().passed
+    wanted = {
+        "Max cpu time": ["8", "9"],
+        "Max address space": 2 * [str(128 * 2**20)],
+        "Max file size": 2 * [str(8 * 2**20)],
+        "Max open files": ["32", "32"],
+        "Max processes": ["0", "0"],
+        "Max core file size": ["0", "0"],
+    }
+    assert {name: limits[name][:2] for name in wanted} == wanted
+    assert status["NoNewPrivs"] == ["1"]
+    assert {name: int(status[name][0], 16) for name in ("CapPrm", "CapEff")} == {"CapPrm": 0, "CapEff": 0}
+
+
+@needs_landlock
+def test_the_processor_s_time_ends_what_nobody_watches(room):
+    job = marshal.dumps((b"token", ["while True:\n    pass"], os.getpid(), 0.5, 128))
+    command = [sys.executable, "-I", "-S", "-B", str(sandbox.CHILD)]
+    done = subprocess.run(command, input=job, cwd=room, stdout=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stdout) == (-signal.SIGXCPU, b"R")
+
+
+@needs_landlock
+@pytest.mark.parametrize("cut", [0, 10, -1])
+def test_a_job_that_has_not_come_whole_is_not_run(room, cut):
+    job = marshal.dumps((b"token", ["open('ran', 'w')"], os.getpid(), 0.5, 128))[:cut]
+    command = [sys.executable, "-I", "-S", "-B", str(sandbox.CHILD)]
+    done = subprocess.run(command, input=job, cwd=room, stdout=subprocess.PIPE, timeout=30)
+    assert done.stdout.startswith(b"F")
+    assert not list(room.iterdir())
 
 
 @needs_landlock
