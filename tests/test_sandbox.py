@@ -204,8 +204,9 @@ FORGED = {
         "    found += [*frame.f_locals.values(), *frame.f_globals.values()]\n    frame = frame.f_back\n"
         "found += [part for value in found for part in getattr(value, '__dict__', {}).values()]\n"
         "found += [part for value in found if isinstance(value, (list, tuple, set)) for part in value]\n"
-        "for value in found:\n    if isinstance(value, bytes):\n        for file in range(3, 32):\n            try:\n"
-        "                os.write(file, value)\n            except OSError:\n                pass\nos._exit(0)",
+        "for value in {value for value in found if isinstance(value, bytes) and len(value) == 16}:\n"
+        "    for file in range(3, 32):\n        try:\n            os.write(file, value)\n"
+        "        except OSError:\n            pass\nos._exit(0)",
         "ended before its checks|wrote where",
     ),
     "asks the collector": ("import gc\ngc.get_objects()", "raised PermissionError: gc.get_objects is not for programs"),
@@ -381,15 +382,12 @@ def test_there_is_no_environment(room, monkeypatch):
 
 
 @needs_landlock
-def test_there_are_no_capabilities_and_no_open_files(room, tmp_path):
+def test_there_are_no_open_files(room, tmp_path):
     with open(tmp_path / "open", "w") as file:
         os.set_inheritable(file.fileno(), True)
         program = "import os\nopen_ = []\nfor n in range(32):\n    try:\n        os.fstat(n)\n        open_.append(n)\n"
         program += "    except OSError:\n        pass\nassert len(open_) <= 4, open_"
         assert judged(room, program, "") == (True, "")
-    program = "import ctypes, struct\nfound = ctypes.create_string_buffer(24)\n"
-    program += "ctypes.CDLL(None).capget(struct.pack('Ii', 0x20080522, 0), found)\nassert not any(found.raw)"
-    assert judged(room, program, "").passed
 
 
 def of_process(number: int, file: str) -> dict[str, list[str]]:
