@@ -19,7 +19,6 @@ from opd_bench.tasks.dataset import DATA
 from opd_bench.tasks.dialogsum import rouge
 from opd_bench.tasks.judge import Judge, JudgeError
 from opd_bench.tasks.limits import VerdictError, limited_verdict
-from tests.real import real_data
 
 __all__ = ["real_data"]
 CONFIG = yaml.safe_load((conf_dir() / "task" / "dialogsum.yaml").read_text())

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from opd_bench.tasks.overlap import Overlap, overlap
-from tests.real import real_data
 
 __all__ = ["real_data"]
 WORDS = [f"word{number}" for number in range(500)]

@@ -47,8 +47,8 @@ class Dataset(Task):
     def read(self, row: Row) -> Problem | None:
         """A row of the data as a problem, its prompt being the bare question; None if it is none of this task's."""
 
-    def cases(self, row: Row) -> Iterable[Row]:
-        """What a row of the data stands for: itself, unless it holds several problems."""
+    def cases(self, row: Row, split: str) -> Iterable[Row]:
+        """What a row of the data stands for: itself, or several problems, or none of this split's."""
         return (row,)
 
     def size(self, split: Split) -> int:
@@ -91,7 +91,7 @@ class Dataset(Task):
         """Row by row; one that can't be read is named."""
         for number, row in enumerate(rows(self.source, self.places[which], self.revision), 1):
             try:
-                problems = [problem for case in self.cases(row) if (problem := self.read(case))]
+                problems = [problem for case in self.cases(row, which) if (problem := self.read(case))]
             except (LookupError, TypeError, AttributeError, ValueError) as error:
                 where = f"{self.name}: row {number:,} of {which}, {str(row)[:80]}…"
                 raise ValueError(f"{where}: {type(error).__name__}: {error}") from error

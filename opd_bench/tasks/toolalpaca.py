@@ -51,7 +51,7 @@ class ToolAlpaca(Dataset):
         }
     )
 
-    def cases(self, row: Row) -> Iterable[Row]:
+    def cases(self, row: Row, split: str) -> Iterable[Row]:
         """Instructions with their calls; none if ToolAlpaca could not describe the tool's functions."""
         if row.get("Function_Description", "") is None:
             return
