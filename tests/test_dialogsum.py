@@ -20,7 +20,6 @@ from opd_bench.tasks.dialogsum import rouge
 from opd_bench.tasks.judge import Judge, JudgeError
 from opd_bench.tasks.limits import VerdictError, limited_verdict
 
-__all__ = ["real_data"]
 CONFIG = yaml.safe_load((conf_dir() / "task" / "dialogsum.yaml").read_text())
 ANSWER = json.dumps({"name": "test_0", "references": ["Tom is late because of his bus."]})
 PROBLEM = Problem("#Person1#: You are late, Tom.\n#Person2#: My bus broke down.", ANSWER, "")

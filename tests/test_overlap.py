@@ -8,7 +8,6 @@ import pytest
 
 from opd_bench.tasks.overlap import Overlap, overlap
 
-__all__ = ["real_data"]
 WORDS = [f"word{number}" for number in range(500)]
 
 
