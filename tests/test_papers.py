@@ -50,6 +50,43 @@ def test_another_number_of_samples_is_another_figure():
     assert ("OPD", "math500_avg@8") not in ours(table)
 
 
+def at(k, accuracy, reference):
+    found = of_experiment("vopd_topk", accuracy, reference)
+    return [one | {"method": one["method"] | {"settings": {"k": k}}} for one in found]
+
+
+def test_a_row_of_other_fields_is_the_paper_s_that_has_them_and_no_other():
+    ablation = REFERENCE | {"table": "k ablation"}
+    for several in ([at(5, 0.25, ablation)], [at(5, 0.25, ablation), at(50, 0.5, ablation)]):
+        (table,) = tables([one for group in several for one in group])
+        found = {name: value for (name, metric), value in ours(table).items() if metric == "math500_avg@8"}
+        assert found == {"vOPD-top5": 25} | ({"vOPD-top50": 50} if len(several) == 2 else {})
+    for k, shown in ((5, False), (20, True)):
+        (table,) = tables(at(k, 0.25, REFERENCE))
+        assert (("vOPD-topk", "math500_avg@8") in ours(table)) == shown
+
+
+VETO = {"paper": "Veto", "table": "main", "setting": "Qwen2-7B-IT->Qwen2-0.5B-IT"}
+
+
+@pytest.mark.parametrize(
+    ("task", "figures", "shown"),
+    [
+        ("gsm8k", {"greedy": 0.4, "sampled": 0.3}, {"gsm8k_acc": 40}),
+        ("humaneval", {"sampled": 0.2, "pass@10": 0.4}, {"humaneval_pass@1": 20, "humaneval_pass@10": 40}),
+        ("dialogsum", {"sampled": 0.3, "rougeL": 0.3}, {}),
+        ("dialogsum", {"sampled": 0.3, "win": 0.55}, {"dialogsum_winrate": 55}),
+    ],
+)
+def test_a_paper_s_figures_are_found_under_our_names(task, figures, shown):
+    found = of_experiment("veto", 0.5, VETO)
+    for one in found:
+        one["tasks"] = {task: {"samples": 10}}
+        one["evaluation"] = {"before": {}, "after": {task: figures}}
+    (table,) = tables(found)
+    assert ours(table) == {("Veto", metric): pytest.approx(value) for metric, value in shown.items()}
+
+
 def test_without_a_reference_that_all_share_there_is_none():
     for reference in (None, REFERENCE | {"paper": "nobody"}, {"paper": "vOPD"}):
         (table,) = tables(of_experiment("opd", 0.5, reference))

@@ -118,14 +118,14 @@ def _table(records: list[Record], seed: int) -> Table:
     newest, notes = _newest(records)
     names = _names(newest)
     tasks = {name: task for record in newest for name, task in record["tasks"].items()}
-    methods = _grouped(newest, lambda record: names[_settings(record)])
+    methods = _grouped(newest, lambda record: names[settings_of(record)])
     numbers = {name: _numbers(group, sorted(tasks)) for name, group in methods.items()}
     reference, more = _reference(newest, names)
     rows = [_row(name, group, numbers[name], numbers.get(reference), seed) for name, group in methods.items()]
     rows = _banded(_adjusted(rows), numbers, seed)
     rows.sort(key=lambda row: (not row.ranked, bool(row.check), -(row.accuracy.mean or 0)))  # of equal ones, by name
     failed = [record for record in newest if record["status"] != "finished"]
-    notes += more + [f"{names[_settings(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
+    notes += more + [f"{names[settings_of(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
     protocol = newest[0]["protocol"]
     return Table(title(protocol), protocol, tasks, rows, _anchors(newest, sorted(tasks)), notes)
 
@@ -234,7 +234,7 @@ def _as_after(record: Record, when: str) -> Record:
 
 def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
     """One record per method, settings and seed: the last that was made."""
-    runs = _grouped(records, lambda record: (_settings(record), record["seed"]))
+    runs = _grouped(records, lambda record: (settings_of(record), record["seed"]))
     newest = [max(group, key=lambda record: (record["created"], record["id"])) for group in runs.values()]
     older = len(records) - len(newest)
     return newest, [f"{older} older record(s) of the same runs left out"] if older else []
@@ -242,7 +242,7 @@ def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
 
 def _reference(records: list[Record], names: Mapping[tuple[str, ...], str]) -> tuple[str, list[str]]:
     """The row that differences are taken to: none, if it could be one or another."""
-    own = {names[_settings(r)] for r in records if r["method"]["name"] == REFERENCE and not _other_start(r)}
+    own = {names[settings_of(r)] for r in records if r["method"]["name"] == REFERENCE and not _other_start(r)}
     if len(own) > 1:
         return "", [f"{REFERENCE} ran at several settings, so there are no differences to it"]
     return next(iter(own), ""), []
@@ -253,7 +253,7 @@ def _other_start(record: Record) -> str:
     return record["config"].get("start") or ""
 
 
-def _settings(record: Record) -> tuple[str, ...]:
+def settings_of(record: Record) -> tuple[str, ...]:
     """The method's name, then every field of its estimator and its source as text, and what else may differ."""
     method = record["method"]
     source = {key: value for key, value in method["source"].items() if key != "name"}
@@ -270,7 +270,7 @@ def _text(value: Any) -> str:
 def _names(records: list[Record]) -> dict[tuple[str, ...], str]:
     """The method's name, with the fields that differ where it ran at several settings."""
     result = {}
-    for name, group in _grouped({_settings(record) for record in records}, lambda key: key[0]).items():
+    for name, group in _grouped({settings_of(record) for record in records}, lambda key: key[0]).items():
         common = set.intersection(*(set(key[1:]) for key in group))
         for key in group:
             differing = ", ".join(field for field in key[1:] if field not in common and field != "start=as usual")

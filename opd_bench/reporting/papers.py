@@ -1,9 +1,9 @@
 """The published table that an experiment names, beside what was measured here."""
 
-from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.published import Comparison, Metric, compared, reference_of
+from opd_bench.reporting.leaderboard import Row, Table, settings_of
+from opd_bench.reporting.published import Comparison, Metric, compared, counterparts, reference_of
 
-FIGURES = {"acc": "greedy"}
+FIGURES = {"acc": "greedy", "pass@1": "sampled", "winrate": "win", "": "sampled"}
 """A paper's words for figures that are called otherwise here; avg@k is `sampled` of k samples."""
 
 
@@ -13,11 +13,25 @@ def comparison(table: Table) -> Comparison | None:
     references = [reference_of(record) for record in records]
     if not references or references[0] is None or any(other != references[0] for other in references):
         return None
-    rows = {row.method: row for row in (*table.rows, *table.anchors)}
     try:
-        return compared(references[0], lambda method, metric: _measured(table, rows.get(method), metric), records[0])
+        return compared(references[0], lambda name, metric: _measured(table, _row(table, name), metric), records[0])
     except ValueError:  # a run refuses such a reference; a record may come from anyone
         return None
+
+
+def _row(table: Table, name: str) -> Row | None:
+    """The only row of METHOD[field=value, …]; of METHOD alone, the only one that no paper's other fields are of."""
+    method, _, changes = name.removesuffix("]").partition("[")
+    others = [one.changes for one in counterparts().values() if one.method == method and one.changes]
+    found = [row for row in table.anchors if row.method == name]
+    for row in table.rows:
+        if row.name == method and (_has(row, changes) if changes else not any(_has(row, other) for other in others)):
+            found.append(row)
+    return found[0] if len(found) == 1 else None
+
+
+def _has(row: Row, changes: str) -> bool:
+    return set(changes.split(", ")) <= set(settings_of(row.runs[0]))
 
 
 def _measured(table: Table, row: Row | None, metric: Metric) -> float | None:

@@ -35,16 +35,7 @@ FIELDS = (
 )
 NOT_STATED, NOT_RECORDED, NOT_APPLICABLE = "not stated", "not recorded", "does not apply"
 UNKNOWN = (NOT_STATED, NOT_RECORDED)
-ALWAYS = {
-    "trained parameters": "all",
-    "optimiser": "AdamW",
-    "sampling temperature": "1",
-    "sampling top-p": "1",
-    "loss normalisation": "tokens of the global batch",
-    "evaluation temperature": "1",
-    "evaluation top-p": "1",
-    "checkpoint": "last",
-}
+ALWAYS = {"optimiser": "AdamW", "loss normalisation": "tokens of the global batch", "checkpoint": "last"}
 """What every run here does and no record says: nothing in conf/ can change it."""
 
 
@@ -96,14 +87,15 @@ def differences(stated: Mapping[str, Stated], ours: Mapping[str, str]) -> list[D
 
 
 def _known(record: Record) -> Iterator[tuple[str, Any]]:
-    """Fields and values, None where the record has none."""
+    """Fields and values, None where the record has none. What older ones lack was as it is said to be here."""
     config = record["config"]
     plan, evaluation, trainer = (_mapping(config.get(name)) for name in ("plan", "evaluation", "trainer"))
     yield from ALWAYS.items()
     yield "student", _name(record, "student")
     yield "teacher", _teacher(record)
     yield "training prompts", _task(_mapping(config.get("task")))
-    yield "precision", trainer.get("precision")
+    yield "trained parameters", _trained(_mapping(config.get("student")))
+    yield "precision", _precision(config, trainer.get("precision"))
     yield "steps", _steps(plan.get("steps"), _mapping(record.get("budget")).get("steps"))
     yield "prompts per step", plan.get("prompts")
     yield "rollouts per prompt", plan.get("rollouts")
@@ -113,14 +105,13 @@ def _known(record: Record) -> Iterator[tuple[str, Any]]:
     yield "weight decay", plan.get("weight_decay")
     yield "gradient clip", "none" if plan.get("clip", 0) is None else plan.get("clip")
     yield "response limit", plan.get("response_limit")
-    yield "evaluation samples", evaluation.get("samples")
-    yield "evaluation limit", plan.get("response_limit")  # the same writers, with the same limit
-    yield (
-        "hardware",
-        f"{trainer['devices'] or 'all'} × {trainer['accelerator']}"
-        if {"devices", "accelerator"} <= set(trainer)
-        else None,
-    )
+    yield "sampling temperature", plan.get("temperature", 1)
+    yield "sampling top-p", plan.get("top_p", 1)
+    yield "evaluation samples", _samples(evaluation, _mapping(config.get("tests")))
+    yield "evaluation temperature", evaluation.get("temperature", 1)
+    yield "evaluation top-p", _truncation(evaluation)
+    yield "evaluation limit", evaluation.get("response_limit") or plan.get("response_limit")
+    yield "hardware", _hardware(trainer)
 
 
 def _name(record: Record, role: str) -> Any:
@@ -137,6 +128,49 @@ def _task(task: Mapping[str, Any]) -> str | None:
     """The class that makes the problems."""
     target = task.get("_target_")
     return None if target is None else str(target).rpartition(".")[2]
+
+
+def _trained(student: Mapping[str, Any]) -> str:
+    """All weights, or what is added to them."""
+    rank, dropout, layers = (student.get(f"lora_{name}") for name in ("rank", "dropout", "layers"))
+    if rank is None:
+        return "all"
+    more = [f"dropout {_text(dropout)}"] if dropout else []
+    more += [f"of {_text(layers)}"] if layers != "all-linear" else []
+    return ", ".join([f"LoRA of rank {_text(rank)}", f"alpha {_number(student.get('lora_alpha'))}", *more])
+
+
+def _precision(config: Mapping[str, Any], computing: Any) -> Any:
+    """What is computed in, and the type of both models' weights where that is another one."""
+    kept = [_mapping(config.get(role)).get("dtype", "float32") for role in ("student", "teacher")]
+    if computing is None or kept == ["float32", "float32"]:
+        return computing
+    if (computing, *kept) == ("bf16-mixed", "bfloat16", "bfloat16"):
+        return "bf16"
+    return f"{_text(computing)}; weights {_text(kept[0])} (student), {_text(kept[1])} (teacher)"
+
+
+def _samples(evaluation: Mapping[str, Any], tests: Mapping[str, Any]) -> Any:
+    """One number, or which tests have which."""
+    usual, others = evaluation.get("samples"), _mapping(evaluation.get("samples_of"))
+    of = {name: _text(others.get(name, usual)) for name in sorted(tests)}
+    numbers = sorted({*of.values()}, key=lambda number: (len(number), number))
+    if len(numbers) < 2:
+        return next(iter(numbers), usual)
+    return ", ".join(f"{number} ({', '.join(name for name in of if of[name] == number)})" for number in numbers)
+
+
+def _truncation(evaluation: Mapping[str, Any]) -> Any:
+    """The mass, and the number of tokens where that is limited too."""
+    mass, number = evaluation.get("top_p", 1), evaluation.get("top_k")
+    return f"{_text(mass)}, top-k {_text(number)}" if number else mass
+
+
+def _hardware(trainer: Mapping[str, Any]) -> str | None:
+    if not {"devices", "accelerator"} <= set(trainer):
+        return None
+    nodes = trainer.get("num_nodes", 1)
+    return f"{trainer['devices'] or 'all'} × {trainer['accelerator']}" + (f" on {nodes} nodes" if nodes != 1 else "")
 
 
 def _steps(planned: Any, done: Any) -> Any:
@@ -162,6 +196,11 @@ def _same(paper: str, ours: str) -> bool:
 
 def _bare(name: str) -> str:
     return name.rpartition("/")[2].casefold()
+
+
+def _number(value: Any) -> str:
+    """Without a fraction that is 0."""
+    return f"{value:g}" if isinstance(value, int | float) else _text(value)
 
 
 def _text(value: Any) -> str:
