@@ -52,7 +52,8 @@ def test_another_number_of_samples_is_another_figure():
 
 def at(k, accuracy, reference):
     found = of_experiment("vopd_topk", accuracy, reference)
-    return [one | {"method": one["method"] | {"settings": {"k": k}}} for one in found]
+    own = {"method": found[0]["method"] | {"settings": {"k": k}}}
+    return [one | own | {"id": f"{one['id']}-{k}"} for one in found]
 
 
 def test_a_row_of_other_fields_is_the_paper_s_that_has_them_and_no_other():
