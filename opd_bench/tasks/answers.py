@@ -1,13 +1,14 @@
 r"""Final answers: read off a response, and compared with the right one.
 
-The text alone decides, by one rule for every method: what counts is in the last \boxed{…} that is closed and not empty,
-whether the response ended by itself or was cut off after it. Of boxes in one another it is the innermost. `\boxed 5` and
-\fbox are boxes too; "the answer is 5" is none.
+The text alone decides, by one rule for every method: what counts is in the last \boxed{…} that is closed and not
+empty, whether the response ended by itself or was cut off after it. Of boxes in one another it is the innermost.
+`\boxed 5` and \fbox are boxes too; "the answer is 5" is none.
 
 Two answers are the same if they are the same text but for spaces, \left, \text, units, degrees, currency and thousands
-separators, if they are the same number, or if math-verify finds them equal: 1/2 and 0.5, \sqrt{8} and 2\sqrt{2}, sets
-in any order, pairs in theirs, x=5 and 5. 50\% is 0.5 and 50 both, for what a question asked for can't be seen; 52_8 is 52
-and not 52_7. Units are dropped, not compared. What is too large to be computed (`tasks/bounds.py`) is only compared as text.
+separators, if they are the same number, or if they are equal as `expressions.py` has it: 1/2 and 0.5, \sqrt{8} and
+2\sqrt{2}, sets in any order, pairs in theirs, x=5 and 5. 50\% is 0.5 and 50 both, for what a question asked for can't
+be seen; 52_8 is 52 and not 52_7. Units are dropped, not compared. What is too large to be computed (`bounds.py`) is
+only compared as text.
 """
 
 import logging
@@ -72,7 +73,7 @@ def boxed(text: str) -> str:
 
 
 def same(answer: str, gold: str, tolerance: float = 0.0) -> tuple[bool, str]:
-    """Whether an answer is the right one, numbers up to a relative tolerance, and if it isn't, why, where that is not plain."""
+    """Whether an answer is the right one, numbers up to a relative tolerance, and why not, where that is not plain."""
     if answer == gold:
         return bool(gold), ""
     if reason := excess(answer) or excess(gold):

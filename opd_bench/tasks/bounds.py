@@ -32,13 +32,15 @@ SIZE_OF_A_LETTER = 0.3
 def excess(text: str) -> str:
     """In what an answer is beyond the bounds, empty if in nothing."""
     if len(text) > LONGEST:
-        return f"an answer of more than {LONGEST} characters is compared as text only"
+        return f"more than {LONGEST} characters: compared as text only"
     if _depth(text) > DEEPEST or len(SEPARATORS.findall(text)) >= ITEMS or text.count("/") > QUOTIENTS:
-        return f"an answer of more than {DEEPEST} brackets in one another, {ITEMS} items or {QUOTIENTS} slashes is compared as text only"
+        return (
+            f"more than {DEEPEST} brackets in one another, {ITEMS} items or {QUOTIENTS} slashes: compared as text only"
+        )
     if COSTLY.search(left := SMALL_BINOMIAL.sub("1", text)) or "binom" in left:
-        return "sums, products, integrals and the like are compared as text only"
+        return "a sum, product, integral or the like: compared as text only"
     if not _Sizes(left).total <= DIGITS:
-        return f"an answer of more than {DIGITS:,.0f} digits is compared as text only"
+        return f"more than {DIGITS:,.0f} digits: compared as text only"
     return ""
 
 

@@ -69,20 +69,48 @@ class Dataset(Task):
             raise ValueError(f"{self.name} has no {split} problems: held_out={self.held_out} of {len(found):,}")
         return kept
 
+    def rows_of(self, which: str) -> Iterator[Row]:
+        """The rows of "train" or "test"."""
+        return rows(self.source, self.places[which], self.revision)
+
     def _read(self, which: str) -> list[Problem]:
         if which not in self.places:
             raise ValueError(f"{self.name} has no {which} split; it has {', '.join(self.places)}")
         if which not in self._known:
-            found = (self.read(row) for row in rows(self.source, self.places[which], self.revision))
-            self._known[which] = list(islice((problem for problem in found if problem), self.rows))
+            self._known[which] = list(islice(self._told(which), self.rows))
             if not self._known[which]:
                 raise ValueError(f"{self.name}: no problems in {self.source!r} ({which})")
         return self._known[which]
+
+    def _told(self, which: str) -> Iterator[Problem]:
+        """Of rows that ask the same question, the first alone: else it could be in two splits."""
+        asked = set()
+        for number, row in enumerate(self.rows_of(which), 1):
+            try:
+                problem = self.read(row)
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise ValueError(f"{self.name}: row {number:,} of the {which} split can't be read: {error}") from error
+            if problem and problem.id not in asked:
+                asked.add(problem.id)
+                yield problem
 
     @cached_property
     def _known(self) -> dict[str, list[Problem]]:
         """What was read."""
         return {}
+
+
+def field(row: Row, *names: str) -> str:
+    """What a row has under the first of the names that it has; ValueError if that is no text and no number."""
+    name = next((name for name in names if row.get(name) is not None), None)
+    if name is None:
+        raise ValueError(
+            f"it has no field {' or '.join(map(repr, names))}; it has {', '.join(map(repr, row)) or 'none'}"
+        )
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"its field {name!r} is no text: {str(value)[:80]!r}")
+    return value.strip() if isinstance(value, str) else str(int(value) if value == int(value) else value)
 
 
 def rows(source: str, place: Place, revision: str | None) -> Iterator[Row]:

@@ -73,7 +73,9 @@ def _same_relation(gold: Any, answer: Any, tolerance: float, verify: Verify) -> 
     flips = -1 if (gold.rel_op in MIRRORED) != (answer.rel_op in MIRRORED) else 1
     ratios = [flips * _at(gold.lhs - gold.rhs, k) / _at(answer.lhs - answer.rhs, k) for k in range(POINTS)]
     signed = isinstance(gold, Equality) or all(ratio.is_positive for ratio in ratios)
-    return signed and all(not ratio.is_zero for ratio in ratios) and all(_near(*pair, NEAR) for pair in pairwise(ratios))
+    return (
+        signed and all(not ratio.is_zero for ratio in ratios) and all(_near(*pair, NEAR) for pair in pairwise(ratios))
+    )
 
 
 def _values(expression: Any) -> list[Any]:
@@ -102,7 +104,9 @@ def _order(values: tuple[Any, ...]) -> tuple[float, ...]:
 
 def _at(formula: Any, point: int) -> Any:
     """Its value at one of the points, which depend on the names of the symbols alone."""
-    places = {symbol: Rational(random.Random(f"{symbol} {point}").randint(501, 1499), 1009) for symbol in formula.free_symbols}
+    places = {
+        symbol: Rational(random.Random(f"{symbol} {point}").randint(501, 1499), 1009) for symbol in formula.free_symbols
+    }
     return formula.evalf(DIGITS, subs=places)
 
 
