@@ -32,14 +32,16 @@ BASE = re.compile(r"\d_\{?(\d+)\}?$")
 WORDS = re.compile(r"(?:[^\W\d_]+[ -])*[^\W\d_]{3,}(?:[ -][^\W\d_]+)*")
 CHOICE = re.compile(r"\(?([A-Z])\)?")
 SCIENTIFIC = re.compile(r"([-+]?[\d.]+)[eE]([-+]?\d{1,4})")
-UNIT = r"(?:[ckm]?m|[km]?g|ft|in|lb|oz|mph|hr|min|sec|\s+[a-zA-Z]{3,}(?:\s+[a-zA-Z]+)*)(?:\s*\^\s*\{?[23]\}?)?"
+UNIT = r"(?:[ckm]m|[km]g|ft|in|lb|oz|mph|hr|min|sec|\s+[a-zA-Z]{3,}(?:\s+[a-zA-Z]+)*)(?:\s*\^\s*\{?[23]\}?)?"
 CHANGES = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
         (r"\s+", " "),
         (r"\\!\s*", ""),  # before a space may part digits
+        (r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
         (r"(?<!\\)\\[$,;: ]|\$|~|\\q?quad\b|\\(?:left|right|displaystyle)(?![a-zA-Z])", " "),
         (r"\{,\}", ","),
+        (r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
         ("−", "-"),
         ("×", r"\\times "),
         ("π", r"\\pi "),

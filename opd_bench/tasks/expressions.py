@@ -10,10 +10,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from sympy import And, Expr, Float, MatrixBase, Rational
+from sympy import And, Expr, FiniteSet, Float, Interval, MatrixBase, Rational, Tuple
 from sympy.core.relational import Equality, Relational
 
-POINTS = 3
+POINTS = 6
 DIGITS = 30
 """With which an expression is evaluated at a point."""
 NEAR = 1e-12
@@ -37,6 +37,11 @@ def equal(gold: Any, answer: Any, tolerance: float, verify: Verify) -> bool:
         return equal(gold, given[-1].rhs, tolerance, verify)
     if stated and isinstance(stated[-1], Equality) and _is_name(stated[-1].lhs):
         return equal(stated[-1].rhs, answer, tolerance, verify)
+    if isinstance(gold, FiniteSet) and isinstance(answer, Tuple | Interval):
+        gold, answer = (
+            answer,
+            gold,
+        )  # a list without brackets is a pair if the order is: math-verify heeds that this way
     values, found = _values(gold), _values(answer)
     alone = _is_formula(gold) and _is_formula(answer)
     if alone and (gold.free_symbols or answer.free_symbols):
@@ -104,10 +109,13 @@ def _order(values: tuple[Any, ...]) -> tuple[float, ...]:
 
 def _at(formula: Any, point: int) -> Any:
     """Its value at one of the points, which depend on the names of the symbols alone."""
-    places = {
-        symbol: Rational(random.Random(f"{symbol} {point}").randint(501, 1499), 1009) for symbol in formula.free_symbols
-    }
-    return formula.evalf(DIGITS, subs=places)
+    return formula.evalf(DIGITS, subs={symbol: _place(str(symbol), point) for symbol in formula.free_symbols})
+
+
+def _place(name: str, point: int) -> Any:
+    """Of either sign: |x| is not x."""
+    draw = random.Random(f"{name} {point}")
+    return Rational(draw.choice((-1, 1)) * draw.randint(501, 1499), 1009)
 
 
 def _agree(left: list[Any], right: list[Any], tolerance: float) -> bool:
