@@ -109,10 +109,10 @@ def _equal(left: str, right: str, tolerance: float) -> bool:
     base, of = BASE.search(right), BASE.search(left)
     if of and (not base or of[1] != base[1]):
         return False
-    return _computed(left, right, tolerance)
+    return computed(left, right, tolerance)
 
 
-def _computed(left: str, right: str, tolerance: float) -> bool:
+def computed(left: str, right: str, tolerance: float) -> bool:
     """What needs a computer-algebra system; whatever that can't read or compute isn't equal."""
     from opd_bench.tasks.expressions import equal  # takes a second, and only some answers need it
 
