@@ -63,6 +63,10 @@ class Dataset(Task):
         problem = found[_order(f"{self.name} {split} {seed} {epoch}", len(found))[place]]
         return problem._replace(prompt=self.prompt.replace("{question}", problem.prompt))
 
+    def questions(self, split: Split, seed: int, count: int) -> list[str]:
+        """All of the split: which come first is nothing that a comparison depends on."""
+        return [problem.prompt for problem in self.problems(split)]
+
     def problems(self, split: Split) -> list[Problem]:
         """All of a split, in the order of the file, with bare questions.
 
