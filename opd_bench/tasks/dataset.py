@@ -6,10 +6,9 @@ import json
 import os
 import random
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -64,6 +63,10 @@ class Dataset(Task):
         problem = found[_order(f"{self.name} {split} {seed} {epoch}", len(found))[place]]
         return problem._replace(prompt=self.prompt.replace("{question}", problem.prompt))
 
+    def questions(self, split: Split, seed: int, count: int) -> list[str]:
+        """All of the split: which come first is nothing that a comparison depends on."""
+        return [problem.prompt for problem in self.problems(split)]
+
     def problems(self, split: Split) -> list[Problem]:
         """All of a split, in the order of the file, with bare questions.
 
@@ -78,24 +81,38 @@ class Dataset(Task):
             raise ValueError(f"{self.name} has no {split} problems: held_out={self.held_out} of {len(found):,}")
         return kept
 
+    def joined(self, same: Sequence[Problem]) -> Problem:
+        """Of rows that ask the same question, which could be in two splits: the first."""
+        return same[0]
+
+    def rows_of(self, which: str) -> Iterator[Row]:
+        """The rows of "train" or "test"."""
+        return rows(self.source, self.places[which], self.revision)
+
     def _read(self, which: str) -> list[Problem]:
         if which not in self.places:
             raise ValueError(f"{self.name} has no {which} split; it has {', '.join(self.places)}")
         if which not in self._known:
-            self._known[which] = list(islice(self._found(which), self.rows))
-            if not self._known[which]:
+            found: dict[str, list[Problem]] = {}
+            for problem in self._told(which):
+                found.setdefault(problem.prompt, []).append(problem)
+                if len(found) == self.rows:
+                    break
+            if not found:
                 raise ValueError(f"{self.name}: no problems in {self.source!r} ({which})")
+            self._known[which] = [self.joined(same) for same in found.values()]
         return self._known[which]
 
-    def _found(self, which: str) -> Iterator[Problem]:
+    def _told(self, which: str) -> Iterator[Problem]:
         """Row by row; one that can't be read is named."""
-        for number, row in enumerate(rows(self.source, self.places[which], self.revision), 1):
+        for number, row in enumerate(self.rows_of(which), 1):
             try:
-                problems = [problem for case in self.cases(row, which) if (problem := self.read(case))]
-            except (LookupError, TypeError, AttributeError, ValueError) as error:
-                where = f"{self.name}: row {number:,} of {which}, {str(row)[:80]}…"
-                raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
-            yield from problems
+                yield from [problem for case in self.cases(row, which) if (problem := self.read(case))]
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                raise ValueError(
+                    f"{self.name}: row {number:,} of the {which} split can't be read: {what}. It is {str(row)[:80]}"
+                ) from error
 
     @cached_property
     def _known(self) -> dict[str, list[Problem]]:
@@ -103,11 +120,18 @@ class Dataset(Task):
         return {}
 
 
-def text(row: Row, field: str) -> str:
-    """What a field says, without the blanks around it; ValueError if it says nothing."""
-    value = row.get(field)
+def text(row: Row, *fields: str) -> str:
+    """What a row says in the first of these fields that it has; ValueError if that is no text and no number."""
+    name = next((name for name in fields if row.get(name) is not None), None)
+    if name is None:
+        raise ValueError(
+            f"it has no field {' or '.join(map(repr, fields))}; it has {', '.join(map(repr, row)) or 'none'}"
+        )
+    value = row[name]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(int(value) if value == int(value) else value)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{field!r} must be text, got {value!r:.80}")
+        raise ValueError(f"its field {name!r} must be text, got {value!r:.80}")
     return value.strip()
 
 

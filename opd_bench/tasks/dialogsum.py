@@ -69,14 +69,11 @@ class DialogSum(Dataset):
             correct = scores["win"] == 1
         return Verdict(correct=correct, formatted=summary != "", answer=summary, scores=scores)
 
-    def _read(self, which: str) -> list[Problem]:
-        """One problem for rows of the same dialogue."""
-        if which not in self._known:
-            found: dict[str, list[Problem]] = {}
-            for problem in super()._read(which):
-                found.setdefault(problem.prompt, []).append(problem)
-            self._known[which] = [_joined(problems) for problems in found.values()]
-        return self._known[which]
+    def joined(self, same: Sequence[Problem]) -> Problem:
+        """All summaries of a dialogue."""
+        known = [json.loads(problem.answer) for problem in same]
+        references = [reference for one in known for reference in one["references"]]
+        return _problem(known[0]["name"], same[0].prompt, references)
 
     @cached_property
     def _judge(self) -> Judge | None:
@@ -101,9 +98,3 @@ def _scorer() -> Any:
 
 def _problem(name: str, dialogue: str, references: Sequence[str]) -> Problem:
     return Problem(dialogue, json.dumps({"name": name, "references": references}, ensure_ascii=False), references[0])
-
-
-def _joined(problems: Sequence[Problem]) -> Problem:
-    known = [json.loads(problem.answer) for problem in problems]
-    references = [reference for one in known for reference in one["references"]]
-    return _problem(known[0]["name"], problems[0].prompt, references)

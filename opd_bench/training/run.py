@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +50,7 @@ from opd_bench.training.ranks import from_first, is_first
 from opd_bench.training.series import Series
 from opd_bench.training.stopping import Limits, listening
 from opd_bench.training.strategies import sharded_loading, shards_parameters
-from opd_bench.training.summary import anchored, summary
+from opd_bench.training.summary import anchored, summary, tasks
 
 
 @dataclass(eq=False)
@@ -111,6 +112,11 @@ class Run:
                 for name in ("checkpoints", "tensorboard"):
                     shutil.rmtree(self.folder / name, ignore_errors=True)
             yield lock
+
+    @cached_property
+    def judged_on(self) -> dict[str, Any]:
+        """The tests, for records."""
+        return tasks(self)
 
     # ---------------------------------------------------------------- steps of that
 

@@ -17,6 +17,7 @@ from opd_bench.catalogue import Method
 from opd_bench.redraw import relative
 from opd_bench.reporting.record import short_digest
 from opd_bench.tasks.base import Task
+from opd_bench.tasks.overlap import overlap
 from opd_bench.training.outcomes import Outcome
 from opd_bench.training.series import Series, mean, norms
 
@@ -39,7 +40,7 @@ def summary(run: "Run", parts: "Parts", outcome: Outcome, seconds: float) -> dic
         "start": run.start,
         "supersedes": None,
         "models": parts.weights,
-        "tasks": tasks(run),
+        "tasks": run.judged_on,
         "budget": budget(parts.series) | flops(parts),
         "training": training(parts),
         "evaluation": parts.judge.evaluation,
@@ -52,24 +53,32 @@ def summary(run: "Run", parts: "Parts", outcome: Outcome, seconds: float) -> dic
 
 def anchored(run: "Run") -> dict[str, Any]:
     """What the record of a model that no method trained says beside its figures."""
-    same = {"protocol": run.protocol, "tasks": tasks(run), "config": dict(run.config), "timing": {}}
+    same = {"protocol": run.protocol, "tasks": run.judged_on, "config": dict(run.config), "timing": {}}
     return same | {"environment": environment(run.config["trainer"])}
 
 
 def tasks(run: "Run") -> dict[str, Any]:
-    """What students are judged on: how many problems and samples, how they are drawn, and which problems."""
-    return {name: _test(run, name, task) for name, task in run.tasks.tests.items()}
+    """What students are judged on: how many problems and samples, how they are drawn, and which problems.
+
+    And how many of these are among the training prompts, word for word or nearly.
+    """
+    prompts = run.plan.steps * run.plan.prompts
+    trained = run.tasks.train.questions("train", run.seed, prompts)
+    return {name: _test(run, name, task, trained) for name, task in run.tasks.tests.items()}
 
 
-def _test(run: "Run", name: str, task: Task) -> dict[str, Any]:
+def _test(run: "Run", name: str, task: Task, trained: list[str]) -> dict[str, Any]:
     plan = run.evaluation
-    asked = [task.problem("test", plan.seed, number) for number in range(plan.number(task.size("test")))]
+    number = plan.number(task.size("test"))
+    asked = [task.problem("test", plan.seed, index) for index in range(number)]
+    common = overlap(trained, task.questions("test", plan.seed, number))
     return {
         "version": task.version,
         "problems": len(asked),
         "samples": plan.samples_of.get(name, plan.samples),
         **plan.sampling._asdict(),
         "limit": plan.response_limit or run.plan.response_limit,
+        "overlap": {"exact": common.exact, "near": common.near},
         "data": short_digest([[problem.prompt, problem.answer] for problem in asked]),
     }
 
