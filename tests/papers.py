@@ -1,4 +1,4 @@
-"""What the papers' experiments read, made small: models of the same families, and invented problems in public formats."""
+"""What the papers' experiments read, made small: models of the same families, invented problems in public formats."""
 
 import gzip
 import json
@@ -33,9 +33,7 @@ R1_ENDS = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>")
 
 def family_of(name: str) -> str:
     """Of a model on the Hub, by its name: what was distilled from R1 and what was made of that are of Qwen2's."""
-    return next(family for word, family in {"Qwen3": "qwen3", "Olmo-3": "olmo3"}.items() if word in name) if (
-        "Qwen3" in name or "Olmo-3" in name
-    ) else "qwen2"
+    return "qwen3" if "Qwen3" in name else "olmo3" if "Olmo-3" in name else "qwen2"
 
 
 def saved(folder: Path, name: str, rows: int, seed: int) -> Path:
@@ -70,10 +68,13 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
     special = [*R1_ENDS, "<｜User｜>", "<｜Assistant｜>"] if is_r1(name) else [*ENDS, "<|im_start|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
-        TEXT, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+        TEXT,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
     first = {"bos_token": R1_ENDS[0]} if is_r1(name) else {}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=ends_of(name)[-1], pad_token=special[0], **first)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=ends_of(name)[-1], pad_token=special[0], **first
+    )
     tokenizer.chat_template = R1 if is_r1(name) else QWEN.replace("THINKING", THINKING * (family_of(name) == "qwen3"))
     return tokenizer
 

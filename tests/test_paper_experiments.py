@@ -4,13 +4,13 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from opd_bench.configs import conf_dir, names
+from opd_bench.configs import names
 from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.papers import comparison
 from opd_bench.reporting.published import differences, here, metrics, referred
 from opd_bench.tasks import sandbox
 from opd_bench.training.run import Run
-from tests.papers import data, family_of, saved
+from tests.papers import data, saved
 from tests.runs import composed
 from tests.test_experiments import of_experiment
 
@@ -72,6 +72,75 @@ def small(files, pairs, monkeypatch):
 @pytest.mark.parametrize("experiment", PAPERS)
 def test_an_experiment_runs_from_end_to_end(small, tmp_path, experiment):
     checked(small(tmp_path, experiment, headline(experiment)), experiment)
+
+
+OPEN = {
+    "vopd": {"training prompts", "gradient clip", "checkpoint", "hardware"},
+    "veto": {
+        *("student", "teacher", "training prompts", "trained parameters", "precision", "steps", "rollouts per prompt"),
+        *("weight decay", "response limit", "loss normalisation", "checkpoint", "hardware"),
+        *("evaluation samples", "evaluation temperature", "evaluation top-p", "evaluation limit"),
+    },
+    "tropd": {
+        *("trained parameters", "precision", "optimiser", "warm-up steps", "loss normalisation", "checkpoint"),
+        *("evaluation temperature", "evaluation top-p", "evaluation limit", "hardware"),
+    },
+    "opd_plus": {
+        *("student", "teacher", "training prompts", "trained parameters", "precision", "steps", "prompts per step"),
+        *("learning rate", "optimiser", "schedule", "warm-up steps", "weight decay", "gradient clip"),
+        *("response limit", "sampling top-p", "loss normalisation", "evaluation samples", "evaluation temperature"),
+        *("evaluation top-p", "evaluation limit", "checkpoint", "hardware"),
+    },
+}
+"""Fields that a paper leaves open, says of several experiments at once, or that are known to be otherwise here."""
+OTHERWISE = {"vopd_olmo3_7b": {"student"}, "tropd_qwen3": {"student", "teacher", "evaluation samples"}}
+
+
+@pytest.mark.parametrize("experiment", [name for name in PAPERS if name != "small_gpu"])
+def test_an_experiment_is_set_up_as_its_paper_says(experiment):
+    """Everything that can be compared as it stands is the same; `OPEN` has the rest."""
+    config = composed("bench", f"experiment={experiment}", "method=opd", "name=opd")
+    models = {"student": {"name": config["models"]["starts"][0]}, "teacher": {"name": config["models"]["teacher"]}}
+    group = referred(config["published"])
+    found = {one.field for one in differences(group.setup, here({"config": config, "models": models}))}
+    (still,) = (fields for name, fields in OPEN.items() if experiment.startswith(name))
+    assert found == still | OTHERWISE.get(experiment, set())
+
+
+@pytest.mark.parametrize("experiment", [name for name in PAPERS if name != "small_gpu"])
+def test_an_experiment_has_the_methods_and_tests_of_its_table(experiment):
+    config, _, sweep = of_experiment(experiment)
+    group = referred(OmegaConf.to_container(config.published))
+    theirs = {name.partition("[")[0] for name in group.our_names if name and not name.startswith("(")}
+    assert set(sweep["method"].split(",")) - {"opd"} == theirs - {"opd"}
+    assert {"opd"} <= set(sweep["method"].split(","))
+    assert set(config.tests) <= {metrics()[name].task for name in group.metrics}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "values"),
+    [
+        ("veto_gsm8k", {"response limit": "768", "evaluation limit": "512"}),
+        ("veto_code", {"response limit": "2048", "evaluation limit": "768", "evaluation top-p": "0.95"}),
+        ("veto_summ", {"response limit": "1152"}),
+        ("opd_plus_qwen3_8b", {"response limit": "4096", "learning rate": "0.0001", "steps": "100"}),
+    ],
+)
+def test_what_a_paper_says_of_several_experiments_at_once_is_so_in_each(experiment, values):
+    config = composed("bench", f"experiment={experiment}", "method=opd", "name=opd")
+    found = here({"config": config})
+    stated = referred(config["published"]).setup
+    for field, value in values.items():
+        assert found[field] == value
+        assert f"{float(value):g}" in stated[field].value.replace("1e-4", "0.0001")
+
+
+def test_models_that_are_not_public_are_refused_by_name(files, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPD_BENCH_DATA", str(files))
+    config = composed("bench", "experiment=tropd_qwen3", "method=opd", "name=opd", "trainer=cpu", f"results={tmp_path}")
+    with pytest.raises(ValueError, match=r"no model from 'Qwen3-SFT-1.7B \(not public\)': there is no such folder"):
+        Run(config, Console(quiet=True), bar=False).perform()
+    assert not list(tmp_path.rglob("record.json"))
 
 
 @pytest.mark.slow
