@@ -29,17 +29,17 @@ CHOICES = $(if $(TASK),task=$(TASK)) $(if $(SETTING),setting=$(SETTING)) $(if $(
 
 BOARD = $(or $(FOLDER),results/runs)
 
-bench: $(READY) ## one run on the embedded benchmark: METHOD=tropd [TASK= SETTING= SEED= TRAINER= ARGS=]
+bench: $(READY) ## one run: METHOD=tropd [EXPERIMENT= or TASK= SETTING=, SEED= TRAINER= ARGS=]
 	@test -n "$(METHOD)" || { echo "which METHOD? For example METHOD=tropd; there are:" \
 	  $(sort $(basename $(notdir $(wildcard conf/method/*.yaml)))); exit 2; }
-	@$(PY) -m opd_bench.bench method=$(METHOD) $(CHOICES) $(ARGS)
+	@$(PY) -m opd_bench.bench method=$(METHOD) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(CHOICES) $(ARGS)
 
 probe: $(READY) ## all gradients at one student, side by side: [METHODS=opd,vopd CHECKPOINT=results/runs/... SETTING= ARGS=]
 	@$(PY) -m opd_bench.probe $(if $(METHODS),'methods=[$(METHODS)]') $(if $(CHECKPOINT),'checkpoint="$(CHECKPOINT)"') \
 	  $(CHOICES) $(ARGS)
 
-sweep: $(READY) ## methods × seeds, several at once: EXPERIMENT=compare [ARGS="hydra.launcher.n_jobs=4"]
-	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(ARGS)
+sweep: $(READY) ## methods × seeds: EXPERIMENT=compare [SEED= TRAINER= ARGS="hydra.launcher.n_jobs=4"]
+	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(CHOICES) $(ARGS)
 	@$(PY) -m opd_bench.report
 
 leaderboard: $(READY) ## the table of all records in results/ [ARGS=FOLDER]

@@ -1,5 +1,6 @@
 """One run, or with -m many: python -m opd_bench.bench --help."""
 
+import gc
 import sys
 from typing import Any
 
@@ -24,6 +25,7 @@ def bench(config: DictConfig) -> None:
 
     quiet()
     end_with_sweep()
+    gc.collect()  # of a sweep's run before this one, the models: they are in cycles, and in a GPU's memory
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     console = Console()
     many = HydraConfig.get().mode == RunMode.MULTIRUN

@@ -9,6 +9,7 @@ from opd_bench.reporting.leaderboard import tables
 from opd_bench.reporting.papers import comparison
 from opd_bench.reporting.published import differences, here, metrics, referred
 from opd_bench.tasks import sandbox
+from opd_bench.training.closing import closing
 from opd_bench.training.run import Run
 from tests.papers import data, saved
 from tests.runs import composed
@@ -141,6 +142,14 @@ def test_models_that_are_not_public_are_refused_by_name(files, monkeypatch, tmp_
     with pytest.raises(ValueError, match=r"no model from 'Qwen3-SFT-1.7B \(not public\)': there is no such folder"):
         Run(config, Console(quiet=True), bar=False).perform()
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_the_table_at_the_end_names_its_tests_and_how_answers_were_drawn(small, tmp_path, capsys):
+    run = small(tmp_path, "vopd_qwen3_1.7b", "opd", "plan.steps=1")
+    closing(Console(width=100), run, run.perform(), brief=False, done=False)
+    shown = capsys.readouterr().out
+    assert [name for name in run.config["tests"] if f"\n  {name} " in shown] == list(run.config["tests"])
+    assert shown.count("solved, sampled at T = 0.6, top-p 0.9") == 4
 
 
 @pytest.mark.slow

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from opd_bench.reporting.cells import law
 from opd_bench.reporting.record import Record
 
 SPECIAL = re.compile(r"([\\`*_\[\]#|~$])")
 """What Markdown would take for its own."""
 FIGURES = {
     "greedy": "solved, greedily",
-    "sampled": "solved, sampled at T = 1",
+    "sampled": "solved, sampled",
     "formatted": "well-formed",
     "truncated": "cut off",
     "length": "tokens of a response",
@@ -101,7 +102,8 @@ def _evaluation(record: Record, step: int) -> Iterator[str]:
     for task in record["tasks"]:
         found = {side: record["evaluation"].get(side, {}).get(task, {}) for side in sides}
         names = [name for name in _named(found) if any(name in figures for figures in found.values())]
-        cells = [(FIGURES.get(name, name), *(_figure(name, found[side].get(name)) for side in sides)) for name in names]
+        words = FIGURES | {"sampled": f"{FIGURES['sampled']} at {law(record['config'])}"}
+        cells = [(words.get(name, name), *(_figure(name, found[side].get(name)) for side in sides)) for name in names]
         rows = [f"| {' | '.join(map(plain, row))} |" for row in cells]
         head = [f"| {plain(task)} | {' | '.join(SIDES[side] for side in sides)} |", "|---|" + "---:|" * len(sides)]
         yield "\n".join([*head, *rows])

@@ -25,6 +25,14 @@ def figure(value: float | None) -> str:
     return "—" if value is None else "0" if abs(value) < 1e-9 else f"{value:.3g}"
 
 
+def law(config: Mapping[str, Any]) -> str:
+    """How sampled responses are drawn, by a run's configuration; older ones have no word on it, and had T = 1."""
+    plan = config.get("evaluation") or {}
+    mass, number = plan.get("top_p", 1), plan.get("top_k", 0)
+    more = [f"top-p {mass:g}"] * (mass != 1) + [f"top-k {number}"] * (number != 0)
+    return ", ".join([f"T = {plan.get('temperature', 1):g}", *more])
+
+
 def grid(title: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table for the terminal. Text, unlike a string, is shown as it is, markup or not."""
     shown = Table(

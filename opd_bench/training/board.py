@@ -26,9 +26,9 @@ OUTCOME = ".outcome"
 CHARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "Accuracy": {
         "the step's own rollouts": ["train/accuracy"],
-        "validation, sampled at T = 1": ["eval/sampled"],
+        "validation, sampled": ["eval/sampled"],
         "validation, greedily": ["eval/greedy"],
-        "test before and after, sampled at T = 1": ["eval/test_sampled"],
+        "test before and after, sampled": ["eval/test_sampled"],
     },
     "Divergence": {
         "reverse KL to the teacher": ["train/reverse_kl"],

@@ -6,13 +6,14 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from opd_bench.reporting.cells import figure
+from opd_bench.reporting.cells import figure, law
 from opd_bench.training.run import Run
 
 WORDS = {
     "greedy": "solved, greedily",
-    "sampled": "solved, sampled at T = 1",
+    "sampled": "solved, sampled",
     "formatted": "well-formed",
     "truncated": "cut off",
     "length": "tokens",
@@ -56,12 +57,16 @@ def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:
     table = Table(title=title, caption=outcome, box=box.SIMPLE_HEAD)
     for column in ("", "before", "after", "teacher"):
         table.add_column(column, justify="right" if column else "left")
-    evaluation = record["evaluation"]
+    evaluation, several = record["evaluation"], len(record["tasks"]) > 1
+    words = WORDS | {"sampled": f"{WORDS['sampled']} at {law(record['config'])}"}
     for task, before in evaluation["before"].items():
         sides = (before, evaluation["after"].get(task, {}), evaluation["teacher"].get(task, {}))
+        if several:
+            table.add_section()
+            table.add_row(Text(task, style="bold"))
         known = {name for side in sides for name in side}
         for name in sorted(known - set(HIDDEN), key=lambda name: (ORDER.get(name, 2), name)):
-            table.add_row(WORDS.get(name, name), *(_figure(name, side.get(name)) for side in sides))
+            table.add_row(words.get(name, name), *(_figure(name, side.get(name)) for side in sides))
     training = record["training"]
     kl, norm, gradient = training["reverse_kl"], training["gradient_norm"], training["gradient"]
     table.add_section()
