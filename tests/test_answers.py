@@ -195,6 +195,7 @@ def test_numbers_may_be_right_up_to_a_tolerance():
     assert not same("1.7e-27", "1.6e-27", 0.01)[0]
     assert not same("-30", "30", 0.01)[0]
     assert not same("2.001x", "2x", 0.01)[0]
+    assert not same("(1,2.001)", "[1,2]", 0.01)[0]
     assert not same("30.2", "30")[0]
 
 

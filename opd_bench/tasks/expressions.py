@@ -38,10 +38,7 @@ def equal(gold: Any, answer: Any, tolerance: float, verify: Verify) -> bool:
     if stated and isinstance(stated[-1], Equality) and _is_name(stated[-1].lhs):
         return equal(stated[-1].rhs, answer, tolerance, verify)
     if isinstance(gold, FiniteSet) and isinstance(answer, Tuple | Interval):
-        gold, answer = (
-            answer,
-            gold,
-        )  # a list without brackets is a pair if the order is: math-verify heeds that this way
+        gold, answer = answer, gold  # math-verify then heeds the order of a list without brackets
     values, found = _values(gold), _values(answer)
     alone = _is_formula(gold) and _is_formula(answer)
     if alone and (gold.free_symbols or answer.free_symbols):
