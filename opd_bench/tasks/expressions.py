@@ -18,8 +18,8 @@ DIGITS = 30
 """With which an expression is evaluated at a point."""
 NEAR = 1e-12
 """Relative difference up to which values of formulas are the same."""
-FAR = 1e-3
-"""Relative difference from which numbers never are the same: math-verify takes all below 1e-6 for one."""
+FAR = 2e-6
+"""Relative difference from which numbers never are the same: math-verify rounds to 6 decimals, the smallest ones too."""
 NOTHING = Float("1e-60")
 MIRRORED = {">": "<", ">=": "<="}
 
