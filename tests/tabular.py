@@ -17,6 +17,8 @@ PLAN = {
     "rollouts": 1,
     "micro_batches": 1,
     "response_limit": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
     "chunk": 64,
     "learning_rate": 1e-3,
     "beta1": 0.9,

@@ -221,7 +221,7 @@ def test_both_years_of_aime_are_one_task(tmp_path):
 def test_minerva_takes_rounded_numbers_and_exact_formulas(tmp_path):
     task = task_of("minerva", source=written(tmp_path, "minerva", ROWS["minerva"]))
     mass, speed = task.problems("test")
-    assert right(task, mass, r"\boxed{9.109 \times 10^{-31} \text{ kg}}")
+    assert right(task, mass, r"\boxed{9.15 \times 10^{-31} \text{ kg}}")
     assert not right(task, mass, r"\boxed{9.3 \times 10^{-31}}")
     assert not right(task, mass, r"\boxed{0}")
     assert right(task, speed, r"\boxed{t g}")

@@ -30,7 +30,6 @@ NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 BASE = re.compile(r"\d_\{?(\d+)\}?$")
 WORDS = re.compile(r"(?:[^\W\d_]+[ -])*[^\W\d_]{3,}(?:[ -][^\W\d_]+)*")
-CHOICE = re.compile(r"\(?([A-Z])\)?")
 SCIENTIFIC = re.compile(r"([-+]?[\d.]+)[eE]([-+]?\d{1,4})")
 UNIT = r"(?:[ckm]m|[km]g|ft|in|lb|oz|mph|hr|min|sec|\s+[a-zA-Z]{3,}(?:\s+[a-zA-Z]+)*)(?:\s*\^\s*\{?[23]\}?)?"
 CHANGES = tuple(
@@ -93,9 +92,7 @@ def plain(text: str) -> str:
     for pattern, new in CHANGES:
         text = pattern.sub(new, text)
     text = text.replace(",", "") if GROUPED.fullmatch(text) else text
-    text = SCIENTIFIC.sub(r"\1\\times10^{\2}", text) if SCIENTIFIC.fullmatch(text) else text
-    choice = CHOICE.fullmatch(text)
-    return choice[1] if choice else text
+    return SCIENTIFIC.sub(r"\1\\times10^{\2}", text) if SCIENTIFIC.fullmatch(text) else text
 
 
 def _equal(left: str, right: str, tolerance: float) -> bool:

@@ -18,8 +18,8 @@ DIGITS = 30
 """With which an expression is evaluated at a point."""
 NEAR = 1e-12
 """Relative difference up to which values of formulas are the same."""
-FAR = 1e-3
-"""Relative difference from which numbers never are the same: math-verify takes all below 1e-6 for one."""
+FAR = 2e-6
+"""Relative difference from which numbers never are the same: math-verify rounds to 6 decimals, the smallest ones too."""
 NOTHING = Float("1e-60")
 MIRRORED = {">": "<", ">=": "<="}
 
@@ -38,10 +38,7 @@ def equal(gold: Any, answer: Any, tolerance: float, verify: Verify) -> bool:
     if stated and isinstance(stated[-1], Equality) and _is_name(stated[-1].lhs):
         return equal(stated[-1].rhs, answer, tolerance, verify)
     if isinstance(gold, FiniteSet) and isinstance(answer, Tuple | Interval):
-        gold, answer = (
-            answer,
-            gold,
-        )  # a list without brackets is a pair if the order is: math-verify heeds that this way
+        gold, answer = answer, gold  # math-verify then heeds the order of a list without brackets
     values, found = _values(gold), _values(answer)
     alone = _is_formula(gold) and _is_formula(answer)
     if alone and (gold.free_symbols or answer.free_symbols):
