@@ -18,6 +18,7 @@ from opd_bench.models.network import Network
 from opd_bench.reporting.files import read_responses
 from opd_bench.reporting.record import find_records, outcome
 from opd_bench.reporting.verdicts import figures_of
+from opd_bench.rollouts.policies import Writers
 from opd_bench.training import run as run_module
 from opd_bench.training.checkpoints import STATE, newest
 from opd_bench.training.closing import closing
@@ -338,3 +339,23 @@ def test_a_network_s_logits_are_the_model_s_own():
     model = causal_lm("embedded/standard-0")
     ids = torch.tensor([[1, 60, 23, 200, 108, 7, 3]])
     torch.testing.assert_close(Network(model, 2.0).logits(ids, torch.ones_like(ids).bool()), 2 * model(ids).logits)
+
+
+def test_sampled_responses_are_written_as_many_at_once_as_may_be_whosever_they_are(tmp_path, monkeypatch):
+    sizes = []
+
+    def counted(self, ids, mask, choice, uniform):
+        sizes.append(len(ids))
+        return write(self, ids, mask, choice, uniform)
+
+    write = Writers.write
+    monkeypatch.setattr(Writers, "write", counted)
+    few = ("plan.steps=1", "evaluation.problems=5", "evaluation.samples=3", "evaluation.every=0")
+    found = {}
+    for batch, expected in ((4, [4, 1, 4, 4, 4, 3]), (1, [1] * 20)):
+        run = small_run(tmp_path / str(batch), "opd", *few, f"evaluation.batch={batch}")
+        sizes.clear()
+        found[batch] = run.perform()["evaluation"]
+        assert sizes == [*expected, *expected, 8, *expected]  # before, teacher, the step's own, after
+    for when, figures in found[4].items():
+        assert found[1][when]["mini_gsm"] == pytest.approx(figures["mini_gsm"])

@@ -91,29 +91,37 @@ class Asked(NamedTuple):
 
 def judged(writers: Writers, asked: Asked, plan: Evaluation) -> Judged:
     """A greedy response to each problem, and the sampled ones: every process writes a part, and all know all."""
-    own = part(asked.number)
-    parts = (own[first : first + plan.batch] for first in range(0, len(own), plan.batch))
-    responses = [row for numbers in parts for row in _answers(writers, asked, plan, numbers)]
+    responses = _answers(writers, asked, plan)
     everyone = [row for rows in collected(responses) for row in rows]
     return Judged(
         asked.at(range(asked.number)), everyone, _figures(responses, asked.samples, writers.device(asked.who))
     )
 
 
-def _answers(writers: Writers, asked: Asked, plan: Evaluation, numbers: range) -> list[list[Response]]:
-    """To some of the problems, all at once."""
-    problems, questions = asked.problems, asked.at(numbers)
-    device = writers.device(asked.who)
-    batch = PromptBatch(*(field.to(device) for field in problems.batch(list(numbers))))
-    found = []
-    for sample in range(asked.samples + 1):
-        leave_if_asked()
-        names = [f"{plan.seed} {problems.split} {number} {sample}" for number in numbers]
-        uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
-        choice: Choice = Alone(asked.who) if sample else Greedy(asked.who)
-        written = writers.write(batch.ids, batch.mask, choice, uniform)
-        found.append(list(verdicts(problems, questions, written, plan.verdict_seconds)))
-    return [list(row) for row in zip(*found, strict=True)]
+def _answers(writers: Writers, asked: Asked, plan: Evaluation) -> list[list[Response]]:
+    """To each of this process's problems. Sampled ones are written together, no matter whose they are."""
+    own, samples = part(asked.number), range(1, asked.samples + 1)
+    greedy, sampled = [(number, 0) for number in own], [(number, sample) for sample in samples for number in own]
+    found: dict[tuple[int, int], Response] = {}
+    for places, choice in ((greedy, Greedy(asked.who)), (sampled, Alone(asked.who))):
+        for first in range(0, len(places), plan.batch):
+            some = places[first : first + plan.batch]
+            found |= zip(some, _written(writers, asked, plan, some, choice), strict=True)
+    return [[found[number, sample] for sample in (0, *samples)] for number in own]
+
+
+def _written(
+    writers: Writers, asked: Asked, plan: Evaluation, places: list[tuple[int, int]], choice: Choice
+) -> list[Response]:
+    """One batch of responses, each by the number of its problem and its own."""
+    leave_if_asked()
+    problems, device = asked.problems, writers.device(asked.who)
+    batch = PromptBatch(*(field.to(device) for field in problems.batch([number for number, _ in places])))
+    names = [f"{plan.seed} {problems.split} {number} {sample}" for number, sample in places]
+    uniform = torch.stack([uniform_of(name, writers.limit, NUMBERS) for name in names])
+    written = writers.write(batch.ids, batch.mask, choice, uniform)
+    questions = [problems.at(number) for number, _ in places]
+    return list(verdicts(problems, questions, written, plan.verdict_seconds))
 
 
 def verdicts(problems: Problems, asked: list[Problem], written: Written, seconds: float) -> Iterator[Response]:
