@@ -7,6 +7,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from opd_bench.reporting.files import read_responses
 from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Sampling
 from opd_bench.rollouts.draws import Draws
+from opd_bench.rollouts.sources import Student
 from opd_bench.tokens import Origin
 from tests.models import LIMIT, network, prompts, writers
 from tests.runs import series_of, small_run
@@ -80,6 +81,19 @@ def test_a_run_that_bends_the_students_law_says_how_far_it_is_from_the_scored_on
     assert record["training"]["sampler_gap"] > 0.02
     assert max(series_of(run)["train/sampler_gap"]) == pytest.approx(record["training"]["sampler_gap"])
     assert run.folder != plain.folder
+
+
+class Off(Student):
+    """A source whose tokens come from a law of its own, and that says nothing of it."""
+
+    def draw(self, policies, prompts, progress, draws):
+        policies.sampling = {Origin.STUDENT: Sampling(2.0)}
+        return super().draw(policies, prompts, progress, draws)
+
+
+def test_a_law_that_nobody_asked_for_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match="drawn by a law that is .* nats from the one that is scored"):
+        small_run(tmp_path, "opd", "plan.steps=1", "method.source._target_=tests.test_sampling.Off").perform()
 
 
 OTHER = (
