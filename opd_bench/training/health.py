@@ -35,8 +35,8 @@ def check_sampler(gap: float) -> None:
     if not gap <= SAMPLER_GAP:
         warnings.warn(
             f"the student's tokens were drawn by a law that is {gap:.3g} nats from the one that is scored, on average: "
-            "every estimator is biased by that. Half precision makes hundredths; more is a fault of the model's cache or "
-            "attention: try student.attention=eager",
+            "every estimator is biased by that. Half precision makes hundredths; more is a fault of the model's cache "
+            "or attention: try student.attention=eager",
             stacklevel=2,
         )
 

@@ -8,7 +8,7 @@ from opd_bench.training.module import Distillation
 from opd_bench.training.ranks import processes
 
 STATE = 3
-"""Numbers that training keeps of each of the student's that learns, beside itself: gradient, and AdamW's two moments."""
+"""Numbers that training keeps beside each of the student's that learns: gradient, and AdamW's two moments."""
 REMEDY = (
     "lower plan.chunk, raise plan.micro_batches, lower evaluation.batch if it was in an evaluation, "
     "or shard with TRAINER=zero3_offload"
