@@ -1,5 +1,7 @@
 """Laws other than the model's own: as transformers cuts and tempers them, asked for by name, and told."""
 
+import json
+
 import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -116,6 +118,23 @@ def test_a_run_is_judged_on_several_tests_each_with_its_samples(tmp_path):
     assert max(response["length"] for line in lines for response in line["responses"]) <= 9
     assert "pass@3" in record["evaluation"]["after"]["few"]
     assert record["protocol"]["task_version"] == "1, one 1, few 1"
+
+
+def test_what_there_is_not_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="samples_of names a test that there is not, 'none'; there are mini_gsm"):
+        small_run(tmp_path, "opd", "+evaluation.samples_of={none:3}")
+    rows = "".join(json.dumps({"question": f"{n} + 1 ?", "answer": f"#### {n + 1}"}) + "\n" for n in range(4))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(rows)
+    gsm8k = ("task=gsm8k", f"task.source={tmp_path}", "task.held_out=0")
+    with pytest.raises(ValueError, match="gsm8k has no validation problems: held_out=0 of 4"):
+        small_run(tmp_path, "opd", *gsm8k).perform()
+    assert not list(tmp_path.rglob("record.json"))
+    one = ("plan.steps=1", "plan.prompts=2", "evaluation.every=0")
+    record = small_run(tmp_path, "opd", *gsm8k, *one).perform()
+    assert record["status"] == "finished"
+    assert record["tasks"]["gsm8k"]["problems"] == 4  # of 16 asked for
+    assert record["tasks"]["gsm8k"]["overlap"] == {"exact": 4, "near": 0}
 
 
 def test_a_law_that_evaluation_has_changes_answers_but_not_the_greedy_one(tmp_path):
