@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from opd_bench.export import main
 from opd_bench.models.load import causal_lm, digest, tokenizer
 from opd_bench.models.lora import LoRA, adapted, is_adapted, merged
 from opd_bench.reporting.record import outcome
+from opd_bench.training.memory import memory_hint
 from tests.families import tiny
 from tests.runs import small_run
 
@@ -87,6 +89,20 @@ def _of_all_weights(record) -> float:
     """What the same tokens would take if all weights learned."""
     numbers = 148_000
     return record["budget"]["flops"] + 2 * numbers * record["budget"]["tokens_read"]
+
+
+def test_layers_that_run_again_change_nothing(tmp_path):
+    def trained(*overrides):
+        run = small_run(tmp_path, "vopd", *LOW, "plan.steps=2", "evaluation.every=0", "again=true", *overrides)
+        return run.perform()["training"]["gradient_norm"]
+
+    assert trained() == pytest.approx(trained("trainer.gradient_checkpointing=true"), rel=1e-5)
+
+
+def test_a_hint_at_memory_counts_what_learns(tmp_path):
+    sizes = [memory_hint(small_run(tmp_path, "opd", *more)._parts().module) for more in ((), LOW)]
+    found = [re.search(r"\(([\d.]+ .iB) with gradient", size)[1] for size in sizes]
+    assert found == ["2.13 MiB", "705.2 KiB"]
 
 
 def test_a_stopped_run_goes_on_to_the_same_end(finished, tmp_path):

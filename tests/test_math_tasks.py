@@ -13,9 +13,7 @@ from opd_bench.tasks.answers import computed, plain
 from opd_bench.tasks.base import Task
 from opd_bench.tasks.dataset import Place, rows
 from opd_bench.tasks.gsm8k import GSM8K
-from tests.real import real_data
 
-__all__ = ["real_data"]
 BOX = "Please reason step by step, and put your final answer within \\boxed{}."
 
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -40,9 +41,9 @@ def test_a_few_steps_bring_the_student_nearer_to_its_teacher(method, pair, resul
     assert record["training"]["sampler_gap"] < 1e-3
     rows = series_of(run)
     divergence, norms = rows["train/reverse_kl"], rows["grad/norm"]
-    assert len(divergence) == 8
+    assert len(divergence) == 10
     assert all(math.isfinite(value) for value in (*divergence, *norms, *rows["train/loss"]))
-    assert sum(divergence[-3:]) < 0.95 * sum(divergence[:3])
+    assert fmean(divergence[-5:]) < 0.95 * fmean(divergence[:2])
     if method == "veto":
         assert rows["train/loss"][-1] < rows["train/loss"][0]
 

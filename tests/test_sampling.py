@@ -1,5 +1,7 @@
 """Laws other than the model's own: as transformers cuts and tempers them, asked for by name, and told."""
 
+import json
+
 import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -7,6 +9,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from opd_bench.reporting.files import read_responses
 from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Sampling
 from opd_bench.rollouts.draws import Draws
+from opd_bench.rollouts.sources import Student
 from opd_bench.tokens import Origin
 from tests.models import LIMIT, network, prompts, writers
 from tests.runs import series_of, small_run
@@ -82,6 +85,19 @@ def test_a_run_that_bends_the_students_law_says_how_far_it_is_from_the_scored_on
     assert run.folder != plain.folder
 
 
+class Off(Student):
+    """A source whose tokens come from a law of its own, and that says nothing of it."""
+
+    def draw(self, policies, prompts, progress, draws):
+        policies.sampling = {Origin.STUDENT: Sampling(2.0)}
+        return super().draw(policies, prompts, progress, draws)
+
+
+def test_a_law_that_nobody_asked_for_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match="drawn by a law that is .* nats from the one that is scored"):
+        small_run(tmp_path, "opd", "plan.steps=1", "method.source._target_=tests.test_sampling.Off").perform()
+
+
 OTHER = (
     "+tests={one:${task},few:{_target_:opd_bench.tasks.mini_gsm.MiniGSM,largest:20,operand:5,steps_min:2,steps_max:2,"
     "distraction:0.0}}"
@@ -102,6 +118,23 @@ def test_a_run_is_judged_on_several_tests_each_with_its_samples(tmp_path):
     assert max(response["length"] for line in lines for response in line["responses"]) <= 9
     assert "pass@3" in record["evaluation"]["after"]["few"]
     assert record["protocol"]["task_version"] == "1, one 1, few 1"
+
+
+def test_what_there_is_not_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="samples_of names a test that there is not, 'none'; there are mini_gsm"):
+        small_run(tmp_path, "opd", "+evaluation.samples_of={none:3}")
+    rows = "".join(json.dumps({"question": f"{n} + 1 ?", "answer": f"#### {n + 1}"}) + "\n" for n in range(4))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(rows)
+    gsm8k = ("task=gsm8k", f"task.source={tmp_path}", "task.held_out=0")
+    with pytest.raises(ValueError, match="gsm8k has no validation problems: held_out=0 of 4"):
+        small_run(tmp_path, "opd", *gsm8k).perform()
+    assert not list(tmp_path.rglob("record.json"))
+    one = ("plan.steps=1", "plan.prompts=2", "evaluation.every=0")
+    record = small_run(tmp_path, "opd", *gsm8k, *one).perform()
+    assert record["status"] == "finished"
+    assert record["tasks"]["gsm8k"]["problems"] == 4  # of 16 asked for
+    assert record["tasks"]["gsm8k"]["overlap"] == {"exact": 4, "near": 0}
 
 
 def test_a_law_that_evaluation_has_changes_answers_but_not_the_greedy_one(tmp_path):

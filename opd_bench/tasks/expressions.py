@@ -19,7 +19,7 @@ DIGITS = 30
 NEAR = 1e-12
 """Relative difference up to which values of formulas are the same."""
 FAR = 2e-6
-"""Relative difference from which numbers never are the same: math-verify rounds to 6 decimals, the smallest ones too."""
+"""Relative difference from which numbers never are the same: math-verify rounds even the smallest to 6 decimals."""
 NOTHING = Float("1e-60")
 MIRRORED = {">": "<", ">=": "<="}
 

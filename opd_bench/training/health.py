@@ -1,5 +1,6 @@
 """Signs of a healthy run, of tokens and of whole responses: what no method may choose, so what all are compared by."""
 
+import warnings
 import zlib
 from collections.abc import Mapping
 
@@ -9,6 +10,8 @@ from torch import Tensor
 from opd_bench.scoring import Gather
 from opd_bench.tokens import Origin, Rollout, TokenBatch
 
+SAMPLER_GAP = 0.1
+"""Nats by which a token's log-probability may differ between writing, with a cache, and scoring."""
 OVERLAP = 8
 """How many of each model's likeliest tokens are compared."""
 
@@ -25,6 +28,17 @@ def finite(name: str, value: Tensor, step: int) -> None:
     """It is, or the run ends."""
     if not torch.isfinite(value):
         raise StoppedError("nan" if value.isnan() else "diverged", f"{name} is {float(value)} at step {step}")
+
+
+def check_sampler(gap: float) -> None:
+    """Warn if tokens that were drawn by the student's own law come from another one than is scored."""
+    if not gap <= SAMPLER_GAP:
+        warnings.warn(
+            f"the student's tokens were drawn by a law that is {gap:.3g} nats from the one that is scored, on average: "
+            "every estimator is biased by that. Half precision makes hundredths; more is a fault of the model's cache "
+            "or attention: try student.attention=eager",
+            stacklevel=2,
+        )
 
 
 def of_tokens(tokens: TokenBatch) -> Mapping[str, Tensor]:

@@ -1,12 +1,14 @@
 """What a step needs memory for, in words and sizes: for a run that had too little of it."""
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from opd_bench.training.module import Distillation
 from opd_bench.training.ranks import processes
 
-STATE = 4
-"""Numbers that training keeps of each of the student's: weight, gradient, and AdamW's two moments."""
+STATE = 3
+"""Numbers that training keeps beside each of the student's that learns: gradient, and AdamW's two moments."""
 REMEDY = (
     "lower plan.chunk, raise plan.micro_batches, lower evaluation.batch if it was in an evaluation, "
     "or shard with TRAINER=zero3_offload"
@@ -19,23 +21,25 @@ def memory_hint(module: Distillation) -> str:
     responses = plan.prompts * plan.rollouts // processes()
     pieces = -(-plan.micro_batches // processes())
     batch = -(-responses // pieces)
+    learning = [value for value in module.student.parameters() if value.requires_grad]
+    kept = _numbers(module.student.parameters()) + STATE * _numbers(learning)
     tokens, vocabulary = min(plan.chunk, batch * plan.response_limit), module.teacher.vocabulary
     return (
         f"a step had {responses:,} responses of up to {plan.response_limit:,} tokens in each process, "
         f"in {_counted(pieces, 'micro-batch', 'es')}; the loss took {tokens:,} tokens × {vocabulary:,} "
         f"logits at once ({_size(4 * tokens * vocabulary)} for either model, and more on the way); "
-        f"the student has {_millions(module.student)} ({_size(4 * STATE * _numbers(module.student))} with gradient and "
+        f"the student has {_millions(module.student)} ({_size(4 * kept)} with gradient and "
         f"AdamW), the teacher {_millions(module.teacher.model)}; {REMEDY}"
     )
 
 
-def _numbers(model: nn.Module) -> int:
-    """Parameters, also of a model that is sharded, where only DeepSpeed knows how many there are."""
-    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+def _numbers(parameters: Iterable[nn.Parameter]) -> int:
+    """How many, also of a model that is sharded, where only DeepSpeed knows."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in parameters)
 
 
 def _millions(model: nn.Module) -> str:
-    return f"{_numbers(model) / 1e6:,.2f} M parameters"
+    return f"{_numbers(model.parameters()) / 1e6:,.2f} M parameters"
 
 
 def _counted(number: int, what: str, plural: str) -> str:

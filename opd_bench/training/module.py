@@ -22,7 +22,7 @@ from opd_bench.rollouts.policies import Writers
 from opd_bench.scoring import Heads, Scored, ScoredBatch, Scorer
 from opd_bench.tokens import Origin, PromptBatch, Rollout
 from opd_bench.training.data import Problems, PromptStream, pieces, share_of
-from opd_bench.training.health import finite, of_sequences, of_tokens
+from opd_bench.training.health import check_sampler, finite, of_sequences, of_tokens
 from opd_bench.training.plan import Plan
 from opd_bench.training.ranks import gathered, summed
 from opd_bench.training.strategies import Update, prepare, shards_parameters, update_of
@@ -160,6 +160,8 @@ class Distillation(pl.LightningModule):
                 loss = self._backward(self.rollout, progress)
             finite("loss", loss, self.global_step)
             self.metrics = self._metrics(loss)
+            if not plan.sampling and self.global_step == 0 and self.source.origins == (Origin.STUDENT,):
+                check_sampler(self.metrics["train/sampler_gap"])
             check = partial(finite, "gradient norm", step=self.global_step)
             self.metrics["grad/norm"] = float(self.update.step(optimiser, plan.clip, check))
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method, made_method
-from opd_bench.configs import made
+from opd_bench.configs import listed, made
 from opd_bench.models.load import digest, fingerprint
 from opd_bench.models.pair import Pair
 from opd_bench.models.readers import Readers
@@ -74,6 +74,10 @@ class Run:
         self.tasks = Tasks.of(config)
         for task in (self.tasks.train, *self.tasks.tests.values()):
             task.ready()
+        for name in self.evaluation.samples_of:
+            if name not in self.tasks.tests:
+                known = listed(list(self.tasks.tests))
+                raise ValueError(f"evaluation.samples_of names a test that there is not, {name!r}; there are {known}")
         starts = config["models"]["starts"]
         self.start: str = config["start"] or starts[self.seed % len(starts)]
         weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
@@ -178,6 +182,8 @@ class Run:
         if self.layout.gradient_checkpointing:
             student.gradient_checkpointing_enable({"use_reentrant": False})
         train = Problems(self.tasks.train, pair.words, "train", self.seed)
+        if self.evaluation.every:
+            self.tasks.train.size("validation")  # now, for a task may have none
         module = Distillation(pair.student._replace(model=student), pair.teacher, self.method, self.plan, train)
         module.writers.kept = Answers(self._answers(pair, weights["teacher"]))
         if student is not start:
