@@ -139,6 +139,12 @@ def rows_of_head(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
+def recomputing(model: PreTrainedModel) -> None:
+    """From now on its layers run again on the way back, in place of keeping what they made."""
+    enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)  # older name
+    enable({"use_reentrant": False})
+
+
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
     """The model in evaluation mode and without gradients."""
     model.eval()

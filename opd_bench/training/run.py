@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from opd_bench.catalogue import Method, made_method
 from opd_bench.configs import listed, made
 from opd_bench.models.load import digest, fingerprint
+from opd_bench.models.network import recomputing
 from opd_bench.models.pair import Pair
 from opd_bench.models.readers import Readers
 from opd_bench.reporting.files import SERIES, packed_series, write_with_files
@@ -180,7 +181,7 @@ class Run:
             with sharded_loading(trainer):
                 student = pupil.pupil(pupil.model(self.start, self.layout.dtype), self.seed)
         if self.layout.gradient_checkpointing:
-            student.gradient_checkpointing_enable({"use_reentrant": False})
+            recomputing(student)
         train = Problems(self.tasks.train, pair.words, "train", self.seed)
         if self.evaluation.every:
             self.tasks.train.size("validation")  # now, for a task may have none
