@@ -141,7 +141,8 @@ def rows_of_head(model: PreTrainedModel) -> int:
 
 def recomputing(model: PreTrainedModel) -> None:
     """From now on its layers run again on the way back, in place of keeping what they made."""
-    enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)  # older name
+    newer: Any = getattr(model, "activation_checkpointing_enable", None)
+    enable = newer or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
