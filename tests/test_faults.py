@@ -210,7 +210,7 @@ def ended_well(folder: Path, *given: tuple[list[str], dict[str, str]]) -> None:
     ]
     said = [command.communicate(timeout=120) for command in commands]
     assert [command.returncode for command in commands] == [0] * len(given), said
-    assert sum(out.count("next    make bench") for out, _ in said) == 1
+    assert sum(out.count("next    the same") for out, _ in said) == 1
     assert record_of(folder)["status"] == "finished"
 
 

@@ -23,6 +23,7 @@ FAST = [pytest.param(name, marks=() if name == "zero3" else pytest.mark.slow) fo
 SLOWLY = ("plan.learning_rate=2e-4", "plan.warmup=0", "plan.decay=constant", "plan.clip=0.001")
 """Clipped so far that Adam's ε is larger than rounding, which its division would blow up."""
 WATCHED = ("watch.moments_every=3", "watch.prefixes=4", "evaluation.samples=1", "evaluation.every=2")
+LOW_RANK = ("student.lora_rank=4", "student.lora_alpha=32", "plan.learning_rate=0.005")
 JUDGED = ("evaluation.problems=5", "evaluation.validation_problems=1")
 """Problems that can't be shared equally, and one that only one process has."""
 
@@ -38,7 +39,7 @@ def core(steps: int) -> dict[str, Fit]:
         "head of its own": fit("vopd", steps, 2)._replace(tied=False),
         "with extra rows": fit("tropd", steps, 4),
         "divided by weights": fit("reopold", steps, 2),
-        "low-rank additions": fit("vopd", steps, 2, "student.lora_rank=4", "student.lora_alpha=32"),
+        "low-rank additions": fit("vopd", steps, 2, *LOW_RANK),
     }
 
 

@@ -1,6 +1,7 @@
 """Laws other than the model's own: as transformers cuts and tempers them, asked for by name, and told."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -85,6 +86,12 @@ def test_a_run_that_bends_the_students_law_says_how_far_it_is_from_the_scored_on
     assert run.folder != plain.folder
 
 
+def test_what_is_written_in_half_precision_is_scored_in_it(tmp_path):
+    half = ("trainer.precision=bf16-mixed", "plan.steps=1", "evaluation.every=0")
+    gaps = [small_run(tmp_path, "opd", *half, *more).perform()["training"]["sampler_gap"] for more in ((), WHOLE)]
+    assert gaps[0] < 0.7 * gaps[1]
+
+
 class Off(Student):
     """A source whose tokens come from a law of its own, and that says nothing of it."""
 
@@ -98,6 +105,15 @@ def test_a_law_that_nobody_asked_for_is_warned_of(tmp_path):
         small_run(tmp_path, "opd", "plan.steps=1", "method.source._target_=tests.test_sampling.Off").perform()
 
 
+class Whole(Student):
+    """A source whose tokens are written in single precision."""
+
+    def draw(self, policies, prompts, progress, draws):
+        policies.precision = nullcontext
+        return super().draw(policies, prompts, progress, draws)
+
+
+WHOLE = ("method.source._target_=tests.test_sampling.Whole",)
 OTHER = (
     "+tests={one:${task},few:{_target_:opd_bench.tasks.mini_gsm.MiniGSM,largest:20,operand:5,steps_min:2,steps_max:2,"
     "distraction:0.0}}"

@@ -1,8 +1,9 @@
 """Student and teacher as writers, and answers that are made once and kept."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Writers:
     end: Sequence[int]
     seed: int
     sampling: Mapping[Origin, Sampling] = field(default_factory=dict)  # of whom it is not the law as it is
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which models compute while they write
     kept: Answers = field(default_factory=Answers)  # the teacher's
 
     def device(self, writer: Origin) -> torch.device:
@@ -32,7 +34,7 @@ class Writers:
 
     def write(self, ids: Tensor, mask: Tensor, choice: Choice, uniform: Tensor) -> Written:
         """Continue left-padded `ids` until an end token or for as many tokens as there are uniforms."""
-        with ExitStack() as stack:
+        with ExitStack() as stack, self.precision():
             for reader in choice.readers:
                 stack.enter_context(self.networks[reader].present())
             bent = Bent(choice, self.sampling) if self.sampling else choice

@@ -50,7 +50,7 @@ def closing(console: Console, run: Run, record: Mapping[str, Any], brief: bool, 
     if done:
         console.print("This very run was finished before; ARGS=again=true runs it anew.")
     other = "opd" if record["method"]["name"] != "opd" else "vopd"
-    console.print(f"next    make bench METHOD={other}, then make leaderboard")
+    console.print(f"next    the same with METHOD={other}, then make leaderboard")
 
 
 def _table(title: str, outcome: str, record: Mapping[str, Any]) -> Table:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
@@ -101,6 +102,8 @@ class Distillation(pl.LightningModule):
     def on_fit_start(self) -> None:
         """The models that are not trained go where the student is."""
         self.update = update_of(self.trainer, self.student)
+        if isinstance(plugin := self.trainer.precision_plugin, MixedPrecision):  # an engine's weights are of its type
+            self.writers.precision = plugin.forward_context
         for network in self.writers.networks.values():
             network.move(self.device)
 
