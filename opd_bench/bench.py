@@ -1,6 +1,9 @@
 """One run, or with -m many: python -m opd_bench.bench --help."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -18,6 +21,7 @@ from opd_bench.reporting.record import RecordError, find_records
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="bench")
 def bench(config: DictConfig) -> None:
     """Perform the run that the configuration describes, unless it is done already."""
+    from opd_bench.forecast.telling import told
     from opd_bench.training.closing import closing  # what follows takes seconds to import, --help must not
     from opd_bench.training.launch import end_with_sweep, quiet, supervised
     from opd_bench.training.run import Run
@@ -29,8 +33,12 @@ def bench(config: DictConfig) -> None:
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         run = Run(resolved, console, bar=not many)
-        done = run.record()
         place = run.layout.place
+        if resolved["dry"]:
+            if place.rank == 0:
+                told(console, run, brief=many)
+            return
+        done = run.record()
         record = done or (run.perform() if place.is_started else supervised(run))
     except (ValueError, TypeError, RecordError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -45,11 +53,20 @@ def bench(config: DictConfig) -> None:
         sys.exit(1)
 
 
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """Hydra writes down what a sweep is, in a folder of its own: of a dry one, in a folder that goes."""
+    with TemporaryDirectory(prefix="opd_bench-") as folder:
+        sys.argv.append(f"hydra.sweep.dir={folder}")
+        yield
+
+
 def main() -> None:
     """Names that don't exist are refused before anything else, with suggestions."""
     try:
         check_choices(sys.argv[1:])
-        bench()
+        with _leaving_nothing() if "dry=true" in sys.argv else nullcontext():
+            bench()
     except ValueError as error:
         sys.exit(f"error: {error}")
 
