@@ -32,6 +32,8 @@ def bench(config: DictConfig) -> None:
     console = Console()
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        if not isinstance(resolved["dry"], bool):
+            raise ValueError(f"dry must be true or false, got {resolved['dry']!r}")
         run = Run(resolved, console, bar=not many)
         place = run.layout.place
         if resolved["dry"]:
@@ -65,7 +67,7 @@ def main() -> None:
     """Names that don't exist are refused before anything else, with suggestions."""
     try:
         check_choices(sys.argv[1:])
-        with _leaving_nothing() if "dry=true" in sys.argv else nullcontext():
+        with _leaving_nothing() if "dry=true" in map(str.lower, sys.argv) else nullcontext():
             bench()
     except ValueError as error:
         sys.exit(f"error: {error}")

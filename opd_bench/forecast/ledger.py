@@ -1,6 +1,7 @@
 """What a source asks of the two models, seen by asking it for rollouts that nobody writes."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,13 +39,16 @@ class Asked(NamedTuple):
 
     def tokens(self, who: Origin) -> float:
         """Tokens that a model writes or reads along, on average over steps, if every response is as long as can be."""
-        return self.mean(
-            {step: sum(w.rows * w.tokens for w in step if who in w.readers) for step in set(self.writings)}
-        )
+        return self.mean(lambda writing: writing.rows * writing.tokens * (who in writing.readers))
 
-    def mean(self, value: dict[tuple[Writing, ...], float]) -> float:
-        """Over the steps that were looked at."""
-        return sum(value[step] * count for step, count in Counter(self.writings).items()) / len(self.writings)
+    def prompts(self, who: Origin) -> float:
+        """Tokens that it reads before it writes."""
+        return self.mean(lambda writing: writing.rows * writing.prompt * (who in writing.readers))
+
+    def mean(self, value: Callable[[Writing], float]) -> float:
+        """Over steps, of what is added up over a step's writings."""
+        every = Counter(writing for step in self.writings for writing in step)
+        return sum(value(writing) * count for writing, count in every.items()) / len(self.writings)
 
     @property
     def largest(self) -> frozenset[Writing]:

@@ -1,14 +1,14 @@
 """Bytes of one process on its device, item by item, in each phase of a run: at most, if every response is full length.
 
-Of a student with L layers, hidden size H, q numbers of queries and I inner states, weights of w bytes and computing in
-c bytes, a layer keeps for the way back, of every token:
+Of a student with hidden size H, n norms, q numbers of queries and I inner states in a layer, weights of w bytes and
+computing in c bytes, a layer keeps for the way back, of every token:
 
-    all weights learn:   H (8 + 2w + 2c) + 5 q c + 4 I c, and 3 H c more where bfloat16 is computed from float32
-    LoRA:                8 H + 5 H a + q (4c + a) + I (3c + a), a: bytes of what an addition reads; 2 H where it is shared
+    all weights learn:   H n (4 + w) + 2 H c + 5 q c + 4 I c, and 3 H c more where bfloat16 is computed from float32
+    LoRA:                4 H n + 5 H a + q (4c + a) + I (3c + a), a: what an addition reads in; 2 H a if shared
     eager attention:     heads · T (4 + c) more
 
-With gradient checkpointing it keeps H w, and one layer at a time has the rest. tests/test_forecast.py holds this to what
-autograd saves, within a factor of 1.5.
+With gradient checkpointing it keeps H w, and one layer at a time has the rest; the last norm keeps H (4 + w).
+tests/test_estimate.py holds this to what autograd saves, within a factor of 1.5.
 """
 
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ def _optimiser(setup: Setup, gradient: float) -> Iterator[Item]:
         yield Item("gradients once more, for their noise", {"student": gradient})
     if layout.stage:
         bucket = int(layout.zero.get("reduce_bucket_size", BUCKET)) * Bytes.of(setup).trained
-        held = _everywhere(bucket) if layout.stage == 3 else {"update": 2 * bucket}
+        held = _everywhere(bucket) if layout.stage == 3 else {"update": 2.0 * bucket}
         yield Item("AdamW's state and float32 weights", _everywhere(0.0 if layout.offload else 3 * part))
         yield Item("buckets", held)
         yield Item("on the way through AdamW", {"update": 0.0 if layout.offload else 2 * part})
@@ -180,14 +180,15 @@ def activations(setup: Setup, rows: int, length: int) -> float:
     student, size, tokens = setup.student, Bytes.of(setup), rows * length
     layer = _adapted_layer(setup, size) if student.is_adapted else _plain_layer(student, size)
     layer += student.heads * length * (4 + size.compute) * (student.attention == "eager")
+    last = student.hidden * (4 + size.weights)
     if setup.layout.gradient_checkpointing:
-        return tokens * (student.layers * student.hidden * size.weights + layer)
-    return tokens * student.layers * layer
+        return tokens * (student.layers * student.hidden * size.weights + layer + last)
+    return tokens * (student.layers * layer + last)
 
 
 def _plain_layer(student: Outline, size: Bytes) -> float:
     mixed = 3 * size.compute * (size.compute < size.weights)
-    states = student.hidden * (8 + 2 * size.weights + 2 * size.compute + mixed)
+    states = student.hidden * (student.norms * (4 + size.weights) + 2 * size.compute + mixed)
     return states + 5 * student.queries * size.compute + 4 * student.inner * size.compute
 
 
@@ -198,7 +199,7 @@ def _adapted_layer(setup: Setup, size: Bytes) -> float:
     kept = read + bool(dropout)  # and which ones were dropped
     inputs = 2 * student.hidden * read if is_shared else 5 * student.hidden * kept
     attention = student.queries * (4 * compute + kept)
-    return 8 * student.hidden + inputs + attention + student.inner * (3 * compute + kept)
+    return 4 * student.hidden * student.norms + inputs + attention + student.inner * (3 * compute + kept)
 
 
 def _passing(model: Outline, rows: int, length: int, size: int) -> float:

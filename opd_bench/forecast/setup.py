@@ -1,4 +1,4 @@
-"""All that a forecast depends on: a run as it is resolved, the outlines of its models, and what its source asks of them."""
+"""All that a forecast depends on: a run as it is resolved, its models' outlines, and what its source asks of them."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple

@@ -4,7 +4,6 @@
 where layers run again. Attention's own products and the processes' exchanges are left out.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from opd_bench.forecast.cards import Card
@@ -53,7 +52,7 @@ def work(setup: Setup) -> Work:
     read = setup.rows * setup.length * steps * processes
     judged = {who: sum(test.problems * test.responses for test in judgings(setup, who)) for who in ANCHORS}
     size = {Origin.STUDENT: setup.student.active, Origin.TEACHER: setup.teacher.active}
-    asking = sum(_prompts(setup, who) * size[who] for who in ANCHORS) * steps * processes
+    asking = sum(setup.asked.prompts(who) * size[who] for who in ANCHORS) * steps * processes
     return Work(
         tokens={
             "written by the student": written[Origin.STUDENT],
@@ -86,17 +85,13 @@ def judgings(setup: Setup, who: Origin) -> list[Test]:
 
 def time(setup: Setup, card: Card, launch: float = 0.0) -> Time:
     """With so many seconds for a layer and token at least; without, the card's own floor."""
-    size, asked = Bytes.of(setup), setup.asked
+    size = Bytes.of(setup)
     learning = setup.rows * setup.length * per_token(setup) / _speed(card, size.compute)
     scored = setup.rows * setup.plan.response_limit * setup.student.vocabulary
     passes = 2 * scored * per_logit(setup) / _bandwidth(card)
-    writing = asked.mean({step: _together(setup, card, step, launch) for step in set(asked.writings)})
+    writing = setup.asked.mean(lambda writing: _seconds(setup, card, writing, launch))
     judging = [_judging(setup, card, who, test, launch) for who in ANCHORS for test in judgings(setup, who)]
     return Time(learning + passes + writing, sum(judging), setup.plan.steps)
-
-
-def _together(setup: Setup, card: Card, step: Sequence[Writing], launch: float) -> float:
-    return sum(_seconds(setup, card, writing, launch) for writing in step)
 
 
 def _judging(setup: Setup, card: Card, who: Origin, test: Test, launch: float) -> float:
@@ -121,12 +116,6 @@ def _seconds(setup: Setup, card: Card, writing: Writing, launch: float) -> float
         one = 2.0 * model.active * writing.rows / _speed(card, each)
         total += writing.tokens * max(reading, one, launch * model.layers) + writing.prompt * one
     return total
-
-
-def _prompts(setup: Setup, who: Origin) -> float:
-    """Tokens of prompts that are read before writing, of one process in one step."""
-    found = {step: sum(w.rows * w.prompt for w in step if who in w.readers) for step in set(setup.asked.writings)}
-    return setup.asked.mean(found)
 
 
 def _speed(card: Card, size: int) -> float:

@@ -21,6 +21,7 @@ class Outline(NamedTuple):
     head_learns: bool
     vocabulary: int
     hidden: int
+    norms: int  # of the hidden size, in one layer
     inner: int  # states between the feed-forward layers of a token; of experts, of those that are chosen
     heads: int
     queries: int  # numbers of a token's queries in one layer, all heads together
@@ -54,6 +55,7 @@ def outline(model: PreTrainedModel, attention: str | None = None) -> Outline:
         head_learns=bool(head.weight.requires_grad),
         vocabulary=rows_of_head(model),
         hidden=config.hidden_size,
+        norms=_norms(model, config),
         inner=_inner(config),
         heads=heads,
         queries=heads * width,
@@ -69,13 +71,20 @@ def _linear(model: PreTrainedModel) -> list[Any]:
     return [part for name, part in model.named_modules() if isinstance(part, kinds) and "lora_" not in name]
 
 
+def _norms(model: PreTrainedModel, config: Any) -> int:
+    """The one behind the last layer is not in one."""
+    weights = (getattr(part, "weight", None) for part in model.modules())
+    found = sum(weight is not None and weight.shape == (config.hidden_size,) for weight in weights)
+    return int(found) // int(config.num_hidden_layers)
+
+
 def _idle(model: PreTrainedModel, config: Any) -> float:
     """Numbers of experts that a token does not meet."""
     experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
     if not experts:
         return 0.0
     inside = sum(value.numel() for name, value in model.named_parameters() if ".experts." in name)
-    return inside * (1 - config.num_experts_per_tok / experts)
+    return float(inside * (1 - config.num_experts_per_tok / experts))
 
 
 def _inner(config: Any) -> int:
