@@ -4,6 +4,7 @@ Of a student with hidden size H, n norms, q numbers of queries and I inner state
 computing in c bytes, a layer keeps for the way back, of every token:
 
     all weights learn:   H n (4 + w) + 2 H c + 5 q c + 4 I c, and 3 H c more where bfloat16 is computed from float32
+    experts, k chosen:   2 H k c more
     LoRA:                4 H n + 5 H a + q (4c + a) + I (3c + a), a: what an addition reads in; 2 H a if shared
     eager attention:     heads · T (4 + c) more
 
@@ -179,6 +180,7 @@ def activations(setup: Setup, rows: int, length: int) -> float:
     """What the student keeps for the way back, of rows of this length."""
     student, size, tokens = setup.student, Bytes.of(setup), rows * length
     layer = _adapted_layer(setup, size) if student.is_adapted else _plain_layer(student, size)
+    layer += 2 * student.hidden * student.routed * size.compute
     layer += student.heads * length * (4 + size.compute) * (student.attention == "eager")
     last = student.hidden * (4 + size.weights)
     if setup.layout.gradient_checkpointing:

@@ -23,6 +23,7 @@ class Outline(NamedTuple):
     hidden: int
     norms: int  # of the hidden size, in one layer
     inner: int  # states between the feed-forward layers of a token; of experts, of those that are chosen
+    routed: int  # experts that a token is sent to, in one layer; 0: there are none
     heads: int
     queries: int  # numbers of a token's queries in one layer, all heads together
     keys: int  # and of its keys
@@ -57,6 +58,7 @@ def outline(model: PreTrainedModel, attention: str | None = None) -> Outline:
         hidden=config.hidden_size,
         norms=_norms(model, config),
         inner=_inner(config),
+        routed=int(config.num_experts_per_tok) if _experts(config) else 0,
         heads=heads,
         queries=heads * width,
         keys=(getattr(config, "num_key_value_heads", None) or heads) * width,
@@ -71,6 +73,10 @@ def _linear(model: PreTrainedModel) -> list[Any]:
     return [part for name, part in model.named_modules() if isinstance(part, kinds) and "lora_" not in name]
 
 
+def _experts(config: Any) -> int:
+    return getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None) or 0
+
+
 def _norms(model: PreTrainedModel, config: Any) -> int:
     """The one behind the last layer is not in one."""
     weights = (getattr(part, "weight", None) for part in model.modules())
@@ -80,7 +86,7 @@ def _norms(model: PreTrainedModel, config: Any) -> int:
 
 def _idle(model: PreTrainedModel, config: Any) -> float:
     """Numbers of experts that a token does not meet."""
-    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
+    experts = _experts(config)
     if not experts:
         return 0.0
     inside = sum(value.numel() for name, value in model.named_parameters() if ".experts." in name)
