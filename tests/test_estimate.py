@@ -316,6 +316,13 @@ def test_extra_rows_and_the_teachers_answers_count(tmp_path):
     assert work(setup(small_run(tmp_path, "sft"))).flops["rollouts"] == 0
 
 
+def test_prompts_are_measured_only_with_the_models_own_tokenizer(tmp_path):
+    assert large(tmp_path).prompt == (PROMPT, False)  # of a folder without one, transformers makes an empty one
+    found = setup(small_run(tmp_path, "opd")).prompt
+    assert found.is_measured
+    assert 30 < found.tokens < 80
+
+
 def test_remedies_help_one_after_the_other_and_are_what_they_say(tmp_path):
     before = ("plan.micro_batches=8", "evaluation.batch=256", "evaluation.problems=512", "teacher.dtype=float32")
     found = large(tmp_path, *before)
