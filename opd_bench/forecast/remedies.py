@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from opd_bench.forecast.memory import memory
+from opd_bench.forecast.memory import PHASES, memory
 from opd_bench.forecast.setup import Setup
 
 WORTH = 0.02
 """Of the peak: what brings less is not worth a word."""
+NEAR = 8
+"""The larger, the less do phases count that need less than the worst."""
 CHUNK, BATCH = 512, 32
 """Tokens whose logits exist at once, and responses judged at once, of a run that has to be small."""
 
@@ -25,17 +27,29 @@ class Remedy(NamedTuple):
 
 
 def remedies(setup: Setup) -> list[Remedy]:
-    """The one that helps most first, and then what helps most beside it; sharding where nothing else does."""
-    found: list[Remedy] = []
+    """What helps most first, and then what helps most beside it: several settings together where none helps alone."""
+    found, words, peak = list[Remedy](), list[str](), memory(setup).peak
     while best := _best(_gentle(setup), setup) or _best(_sharded(setup), setup):
-        found.append(best)
-        setup = best.setup
+        setup, words = best.setup, [*words, best.words]
+        if best.peak < peak * (1 - WORTH):
+            found.append(Remedy(" and ".join(words), setup))
+            words, peak = [], best.peak
     return found
 
 
 def _best(offered: Iterator[Remedy], setup: Setup) -> Remedy | None:
-    enough = memory(setup).peak * (1 - WORTH)
-    return min((remedy for remedy in offered if remedy.peak < enough), key=lambda remedy: remedy.peak, default=None)
+    enough = _burden(setup) * (1 - WORTH)
+    return min((remedy for remedy in offered if _burden(remedy.setup) < enough), key=_of, default=None)
+
+
+def _of(remedy: Remedy) -> float:
+    return _burden(remedy.setup)
+
+
+def _burden(setup: Setup) -> float:
+    """Little more than the peak: phases that come near it count, so that they are made smaller too."""
+    needed = memory(setup)
+    return float(sum((needed.total(phase) / needed.peak) ** NEAR for phase in PHASES) ** (1 / NEAR) * needed.peak)
 
 
 def _gentle(setup: Setup) -> Iterator[Remedy]:

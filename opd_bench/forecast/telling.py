@@ -27,6 +27,7 @@ HOURS = (
     f"exchanges between processes. plainly: with {LAUNCH * 1000:g} ms a layer for every token written, which "
     "transformers takes however fast the card is (assumed, not measured)."
 )
+MORE = "Only more processes would need less each: TRAINER=ddp or zero3 with trainer.devices=NUMBER."
 OTHERS = "Settings of plan, evaluation and teacher are the protocol's: only runs that share them are compared."
 
 
@@ -61,10 +62,8 @@ def sentences(found: Setup, needed: Memory) -> Iterator[str]:
         f"of which the largest is {largest.name}, {_size(largest.sizes[needed.worst])}."
     )
     steps = remedies(found)
-    yield (
-        f"To need less: {'; then '.join(_path(steps, too_small))}." if steps else "Nothing else would make it smaller."
-    )
-    if any(step.words.startswith(("plan.", "evaluation.", "teacher.")) for step in steps):
+    yield (f"To need less: {'; then '.join(_path(steps, too_small))}." if steps else MORE)
+    if any(part in step.words for step in steps for part in ("plan.", "evaluation.", "teacher.")):
         yield OTHERS
 
 
