@@ -29,18 +29,19 @@ CHOICES = $(if $(TASK),task=$(TASK)) $(if $(SETTING),setting=$(SETTING)) $(if $(
 
 BOARD = $(or $(FOLDER),results/runs)
 
-bench: $(READY) ## one run: METHOD=tropd [EXPERIMENT= or TASK= SETTING=, SEED= TRAINER= ARGS=]
+bench: $(READY) ## one run: METHOD=tropd [EXPERIMENT= or TASK= SETTING=, SEED= TRAINER= ARGS=, DRY=1: foretold, not run]
 	@test -n "$(METHOD)" || { echo "which METHOD? For example METHOD=tropd; there are:" \
 	  $(sort $(basename $(notdir $(wildcard conf/method/*.yaml)))); exit 2; }
-	@$(PY) -m opd_bench.bench method=$(METHOD) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(CHOICES) $(ARGS)
+	@$(PY) -m opd_bench.bench method=$(METHOD) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(CHOICES) \
+	  $(if $(DRY),dry=true) $(ARGS)
 
 probe: $(READY) ## all gradients at one student, side by side: [METHODS=opd,vopd CHECKPOINT=results/runs/... SETTING= ARGS=]
 	@$(PY) -m opd_bench.probe $(if $(METHODS),'methods=[$(METHODS)]') $(if $(CHECKPOINT),'checkpoint="$(CHECKPOINT)"') \
 	  $(CHOICES) $(ARGS)
 
-sweep: $(READY) ## methods × seeds: EXPERIMENT=compare [SEED= TRAINER= ARGS="hydra.launcher.n_jobs=4"]
-	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(CHOICES) $(ARGS)
-	@$(PY) -m opd_bench.report
+sweep: $(READY) ## methods × seeds: EXPERIMENT=compare [SEED= TRAINER= DRY=1 ARGS="hydra.launcher.n_jobs=4"]
+	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(CHOICES) $(if $(DRY),dry=true) $(ARGS)
+	@$(if $(DRY),,$(PY) -m opd_bench.report)
 
 leaderboard: $(READY) ## the table of all records in results/ [ARGS=FOLDER]
 	@$(PY) -m opd_bench.report $(ARGS)

@@ -2,6 +2,9 @@
 
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -19,6 +22,7 @@ from opd_bench.reporting.record import RecordError, find_records
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="bench")
 def bench(config: DictConfig) -> None:
     """Perform the run that the configuration describes, unless it is done already."""
+    from opd_bench.forecast.telling import told
     from opd_bench.training.closing import closing  # what follows takes seconds to import, --help must not
     from opd_bench.training.launch import end_with_sweep, quiet, supervised
     from opd_bench.training.run import Run
@@ -30,9 +34,15 @@ def bench(config: DictConfig) -> None:
     console = Console()
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        if not isinstance(resolved["dry"], bool):
+            raise ValueError(f"dry must be true or false, got {resolved['dry']!r}")
         run = Run(resolved, console, bar=not many)
-        done = run.record()
         place = run.layout.place
+        if resolved["dry"]:
+            if place.rank == 0:
+                told(console, run, brief=many)
+            return
+        done = run.record()
         record = done or (run.perform() if place.is_started else supervised(run))
     except (ValueError, TypeError, RecordError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -47,11 +57,20 @@ def bench(config: DictConfig) -> None:
         sys.exit(1)
 
 
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """Hydra writes down what a sweep is, in a folder of its own: of a dry one, in a folder that goes."""
+    with TemporaryDirectory(prefix="opd_bench-") as folder:
+        sys.argv.append(f"hydra.sweep.dir={folder}")
+        yield
+
+
 def main() -> None:
     """Names that don't exist are refused before anything else, with suggestions."""
     try:
         check_choices(sys.argv[1:])
-        bench()
+        with _leaving_nothing() if "dry=true" in map(str.lower, sys.argv) else nullcontext():
+            bench()
     except ValueError as error:
         sys.exit(f"error: {error}")
 

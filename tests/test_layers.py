@@ -17,7 +17,7 @@ STAIRS = (
     {"enumeration"},
     {"redraw"},
     {"training"},
-    {"probing"},
+    {"probing", "forecast"},
     {"methods", "bench", "probe", "report", "export", "gpu_check"},
 )
 LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}

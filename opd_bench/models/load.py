@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 PACKAGED = Path(__file__).parent / "embedded"
@@ -38,6 +38,15 @@ def causal_lm(name: str, dtype: torch.dtype = torch.float32, **options: Any) -> 
     return model  # type: ignore[no-any-return]
 
 
+def weightless(name: str, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+    """The same model on torch's meta device, where a tensor is a shape: its config.json is all that is read."""
+    with _told("model", name, "config.json"):
+        config: Any = AutoConfig.from_pretrained(located(name), **options)
+        with torch.device("meta"):
+            made = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=options["trust_remote_code"])
+    return made  # type: ignore[no-any-return]
+
+
 def tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model."""
     with _told("tokenizer", name):
@@ -64,7 +73,7 @@ def digest(model: PreTrainedModel) -> str:
 
 
 @contextmanager
-def _told(what: str, name: str) -> Iterator[None]:
+def _told(what: str, name: str, needed: str = "config.json, safetensors and a tokenizer") -> Iterator[None]:
     """Whatever goes wrong inside is a ValueError that says which name it was, why, and what to do."""
     place = Path(located(name))
     try:
@@ -75,12 +84,12 @@ def _told(what: str, name: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and dist.is_available() and dist.is_initialized():
             raise  # of loading into shards: what it says is of the other processes
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        raise ValueError(f"no {what} from {name!r}: {_remedy(place, reason)}") from error
+        raise ValueError(f"no {what} from {name!r}: {_remedy(place, reason, needed)}") from error
 
 
-def _remedy(place: Path, reason: str) -> str:
+def _remedy(place: Path, reason: str, needed: str) -> str:
     if place.is_dir():
-        return f"{reason}. The folder {place} needs config.json, safetensors and a tokenizer, all whole: make it again"
+        return f"{reason}. The folder {place} needs {needed}, all whole: make it again"
     if place.is_absolute() or str(place).count("/") != 1:
         return f"there is no such folder; it must be {NAMES}"
     return (

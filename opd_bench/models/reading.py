@@ -24,14 +24,20 @@ class Reading(Settings):
         """The weights as they are."""
         return load.causal_lm(name, dtype or getattr(torch, self.dtype), **self._options(name), **options)
 
-    def tokenizer(self, name: str) -> PreTrainedTokenizerBase:
+    def weightless(self, name: str) -> PreTrainedModel:
+        """Its shapes alone. What runs its attention need not be installed here."""
+        return load.weightless(name, getattr(torch, self.dtype), **self._origin(name))
+
+    def tokenizer(self, name: str, **options: Any) -> PreTrainedTokenizerBase:
         """The one that belongs to the model."""
-        known = self._options(name)
-        return load.tokenizer(name, revision=known["revision"], trust_remote_code=known["trust_remote_code"])
+        return load.tokenizer(name, **self._origin(name), **options)
+
+    def _origin(self, name: str) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": name == self.trust}
 
     def _options(self, name: str) -> dict[str, Any]:
         attention = {"attn_implementation": self.attention} if self.attention else {}
-        return {"revision": self.revision, "trust_remote_code": name == self.trust, **attention}
+        return self._origin(name) | attention
 
 
 @dataclass(kw_only=True, eq=False)

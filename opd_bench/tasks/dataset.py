@@ -54,6 +54,11 @@ class Dataset(Task):
         """How many problems there are."""
         return len(self.problems(split))
 
+    def is_here(self, split: Split) -> bool:
+        """Whether a split can be read without a network."""
+        own = split if split in self.places else "train"
+        return own in self._known or _file(self.source, self.places[own]) is not None
+
     def problem(self, split: Split, seed: int, index: int) -> Problem:
         """Number `index` of the seed's order. Training goes on with another order after the last one."""
         found = self.problems(split)

@@ -62,7 +62,10 @@ class Layout(Settings):
             return 1
         if found := torch.cuda.device_count() if self.accelerator == "gpu" else 1:
             return found
-        raise ValueError("trainer.devices=null takes every GPU, and there is none; choose one of trainer=cpu…")
+        raise ValueError(
+            "trainer.devices=null takes every GPU, and there is none; choose one of trainer=cpu…, or say for how many "
+            "a dry run is with trainer.devices=NUMBER"
+        )
 
     @property
     def processes(self) -> int:
