@@ -19,7 +19,7 @@ from opd_bench.forecast.setup import PROMPT, Setup, setup
 from opd_bench.forecast.work import LAUNCH, per_token, time, work
 from opd_bench.maths.divergences import log_probs
 from opd_bench.models.lora import LoRA, adapted
-from opd_bench.models.network import Head, Network
+from opd_bench.models.network import Head, Network, recomputing
 from opd_bench.models.outline import outline
 from opd_bench.rollouts.choices import Alone, Bent, Corrected, Sampling
 from opd_bench.scoring import Heads, ScoredBatch, Scorer
@@ -153,7 +153,7 @@ def test_what_a_run_keeps_is_as_foretold(overrides, tmp_path):
         one[name].nbytes for one in state for name in ("exp_avg", "exp_avg_sq")
     )
     kept = sum(batch.student.nbytes + batch.teacher.nbytes for batch in module.seen.batches)
-    assert 0.6 < kept / size_of(found, "states of both, the last step's") <= 1  # shorter prompts, and one state less
+    assert 0.6 < kept / size_of(found, "states of both") <= 1  # shorter prompts, and one state less
     budget, done = record["budget"], work(found)
     assert budget["student_tokens"] == done.tokens["written by the student"]
     assert budget["tokens_read"] <= done.tokens["read by both"] < 2 * budget["tokens_read"]
@@ -183,7 +183,7 @@ def test_activations_are_what_autograd_saves(family, way, tmp_path):
     run.readers.student.pupil(model, 0)
     found = setup(run)._replace(student=outline(model))
     if found.layout.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recomputing(model)
     measured = saved(model, 2, 50, found.layout.precision == "bf16-mixed")
     foretold = activations(found, 2, 50)
     if found.layout.gradient_checkpointing:  # one layer has what all have without, when its turn comes
@@ -340,7 +340,7 @@ def test_remedies_help_one_after_the_other_and_are_what_they_say(tmp_path):
 
 
 def test_where_no_setting_helps_alone_several_do_together(tmp_path):
-    found = large(tmp_path, *LOW, "evaluation.problems=64")  # rollouts, learning and judging need as much
+    found = large(tmp_path, *LOW, "evaluation.problems=58")  # rollouts, learning and judging need as much
     first = remedies(found)[0]
     assert " and " in first.words
     assert first.peak < 0.98 * memory(found).peak

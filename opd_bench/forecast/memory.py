@@ -153,8 +153,9 @@ def _learning(setup: Setup) -> Iterator[Item]:
     size, student, teacher = Bytes.of(setup), setup.student, setup.teacher
     tokens = setup.rows * setup.length
     mine, theirs = tokens * student.hidden * size.weights, tokens * teacher.hidden * size.teacher
-    yield Item("states of both, this step's", {"teacher": theirs, "student": mine * (1 + setup.signals) + theirs})
-    yield Item("states of both, the last step's", _everywhere(mine + theirs))
+    scored = mine * (1 + setup.signals) + theirs
+    both = {"teacher": theirs, "student": scored, "update": mine + theirs, "evaluation": mine + theirs}
+    yield Item("states of both", both)
     yield Item("a layer of the teacher", {"teacher": _passing(teacher, setup.micro_batch, setup.length, size.teacher)})
     yield Item("activations", {"student": activations(setup, setup.micro_batch, setup.length)})
     if size.compute < size.weights:

@@ -143,6 +143,7 @@ class Distillation(pl.LightningModule):
 
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
         """Roll out, before the step proper: a sharded student may not be read inside of it."""
+        self.seen = None  # the last step's states, which all callbacks have looked at
         torch.manual_seed(int(self.draws.once("dropout") * 2**31) + self.global_rank)
         with self.timed("rollout"):
             self.refresh()
