@@ -154,7 +154,12 @@ def _learning(setup: Setup) -> Iterator[Item]:
     tokens = setup.rows * setup.length
     mine, theirs = tokens * student.hidden * size.weights, tokens * teacher.hidden * size.teacher
     scored = mine * (1 + setup.signals) + theirs
-    both = {"teacher": theirs, "student": scored, "update": mine + theirs, "evaluation": mine + theirs}
+    both: dict[str, float] = {
+        "teacher": theirs,
+        "student": scored,
+        "update": mine + theirs,
+        "evaluation": mine + theirs,
+    }
     yield Item("states of both", both)
     yield Item("a layer of the teacher", {"teacher": _passing(teacher, setup.micro_batch, setup.length, size.teacher)})
     yield Item("activations", {"student": activations(setup, setup.micro_batch, setup.length)})
