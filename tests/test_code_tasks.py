@@ -208,7 +208,7 @@ def {entry}(*given):
             return (*found, 0)
         case dict():
             return {{**found, 0: 0}}
-    raise NotImplementedError(type(found))
+    raise TypeError(type(found))
 """
     return f"```python\n{problem.prompt}{problem.solution}\n{fault}```"
 

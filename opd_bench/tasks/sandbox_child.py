@@ -166,7 +166,7 @@ def _lock_calls() -> None:
     """Seccomp: no call but those of the table. The numbers of x32 are not in it, another architecture is the end."""
     machine = os.uname().machine
     if machine not in ARCHITECTURES:
-        raise NotImplementedError(f"seccomp: there is no table of system calls for {machine}")
+        raise OSError(f"seccomp: there is no table of system calls for {machine}")
     column = list(ARCHITECTURES).index(machine) + 1
     table = [line.split() for line in CALLS.replace("\n", " ").split(",")]
     numbers = {line[0]: int(line[column]) for line in table if line[column] != "-"}
