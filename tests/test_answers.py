@@ -282,26 +282,28 @@ HARMLESS = [
     r"\frac{x^{99}-1}{x^{98}-1}",
     r"\frac{1}{x^{50}+y^{50}+1}+\frac{1}{x^{49}+z^{49}+1}",
     "+".join(rf"\sin({n}x)\cos({n + 1}y)" for n in range(1, 14)),
+    "{" * 6 + "1" + "}" * 6,
     "+".join(rf"\sqrt[{n}]{{{n}}}" for n in (2, 3, 5, 7, 11, 13)),
     r"\tan(\tan(\tan(\tan(x))))",
     "x^{30}+17x^{11}-3x+5=0",
     r"\sin(x^5)+e^{x^3}+\log x=3",
     "x^{x^{x}}=2",
     r"\cup".join(f"({n},{n + 1})" for n in range(30)),
-    "[" * 8 + "1" + "]" * 8,
+    "[" * 6 + "1" + "]" * 6,
     "x=y=z=1=2=3",
+    r"\arctan(i+\frac{z*232}{9}+((x)^{z z})^{i})",
 ]
 GOLDS = ["7", r"\frac{\sqrt3}{2}", "x^2+y^2=1", "(1,2)", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\sin x", r"x\le 3"]
 
 
 @pytest.mark.parametrize("answer", TOO_LARGE, ids=lambda text: text[:20])
 def test_what_is_too_large_is_wrong_with_a_reason_and_never_computed(answer):
-    start = time.monotonic()
+    start = time.process_time()
     for text in (answer, boxed(rf"\boxed{{{answer}}}")):
         correct, reason = same(text, "7")
         assert not correct
         assert reason.endswith("compared as text only")
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert same(answer, answer) == (True, "")
 
 
@@ -313,10 +315,10 @@ def test_the_right_answer_has_the_same_bounds():
 def test_garbage_and_hard_expressions_are_wrong_in_no_time(answer):
     same(r"\frac{x}{2}", r"\sin(x)+\{1\}")  # what is loaded once is no part of it
     for gold in GOLDS:
-        start = time.monotonic()
+        start = time.process_time()
         assert not same(answer, gold)[0]
         assert not same(boxed(rf"\boxed{{{answer}}}"), gold)[0]
-        assert time.monotonic() - start < 2
+        assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

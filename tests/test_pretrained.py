@@ -44,8 +44,6 @@ def test_a_few_steps_bring_the_student_nearer_to_its_teacher(method, pair, resul
     assert len(divergence) == 10
     assert all(math.isfinite(value) for value in (*divergence, *norms, *rows["train/loss"]))
     assert fmean(divergence[-5:]) < 0.95 * fmean(divergence[:2])
-    if method == "veto":
-        assert rows["train/loss"][-1] < rows["train/loss"][0]
 
 
 def test_the_package_s_model_is_read_from_its_file(real_data, tmp_path):

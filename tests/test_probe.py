@@ -23,7 +23,7 @@ def command(*arguments, width=160):
 def test_help_says_what_there_is_and_what_it_does():
     done = command("--help")
     assert done.returncode == 0
-    for word in ("methods=[opd,vopd,tropd]", "setting: mismatch, standard", "sets: 16", "numbers: 1048576"):
+    for word in ("methods=[opd,vopd,tropd]", "setting: mismatch, real, standard", "sets: 16", "numbers: 1048576"):
         assert word in done.stdout
 
 

@@ -49,7 +49,7 @@ def llama(**plan):
     student, teacher, prompts = models.network(0), models.network(1), models.prompts(6)
     student.model.requires_grad_(True)
     plan = PLAN | {"prompts": 6, "response_limit": models.LIMIT, "chunk": 7} | plan
-    return Subject(student, teacher, prompts, models.END, Plan(**plan), seed=3, progress=0.4)
+    return Subject(student, teacher, prompts, [models.END], Plan(**plan), seed=3, progress=0.4)
 
 
 # ---------------------------------------------------------------- where the answer is known

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 LONGEST = 300
 """Characters of an answer; the longest one of MATH-500 has 53."""
-DEEPEST = 8
+DEEPEST = 6
 """Brackets in one another."""
 ITEMS = 50
 """Entries of a list, set or matrix."""
