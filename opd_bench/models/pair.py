@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from opd_bench.models.network import Network, right_aligned, rows_of_head
+from opd_bench.models.network import Network, frozen, right_aligned, rows_of_head
+from opd_bench.models.reading import StudentReading, TeacherReading
 from opd_bench.models.words import Rendering, Words
 
 SHOWN = 3
@@ -44,6 +45,22 @@ class Pair(NamedTuple):
     teacher: Network
     words: Words
     agreed: dict[str, Any]  # for a record
+
+
+class Readers(NamedTuple):
+    """How the student's and the teacher's models are read, and how both read questions."""
+
+    student: StudentReading
+    teacher: TeacherReading
+    rendering: Rendering
+
+    def pair(self, student: str, teacher: str, teacher_scale: float, device: torch.device) -> Pair:
+        """Both models by name, the student's weights as they are, the teacher's frozen."""
+        mine = Side(student, self.student.model(student), self.student.tokenizer(student))
+        theirs = Side(teacher, frozen(self.teacher.teacher(teacher, device)), self.teacher.tokenizer(teacher))
+        found = paired(mine, theirs, self.rendering, teacher_scale)
+        rests = device if self.teacher.rests_on_cpu else None
+        return found._replace(teacher=found.teacher._replace(rests_from=rests))
 
 
 def paired(student: Side, teacher: Side, rendering: Rendering, teacher_scale: float) -> Pair:

@@ -19,7 +19,7 @@ from opd_bench.catalogue import Method, load_method, method_names
 from opd_bench.configs import made
 from opd_bench.maths.sketch import Sketch
 from opd_bench.models.load import digest
-from opd_bench.models.readers import Readers
+from opd_bench.models.pair import Readers
 from opd_bench.probing.bank import Bank
 from opd_bench.probing.content import content
 from opd_bench.probing.measure import Measure, prefixes

@@ -23,8 +23,7 @@ from opd_bench.catalogue import Method, made_method
 from opd_bench.configs import listed, made
 from opd_bench.models.load import digest, fingerprint
 from opd_bench.models.network import recomputing
-from opd_bench.models.pair import Pair
-from opd_bench.models.readers import Readers
+from opd_bench.models.pair import Pair, Readers
 from opd_bench.reporting.files import SERIES, packed_series, write_with_files
 from opd_bench.reporting.protocol import folder_of, protocol_of
 from opd_bench.reporting.published import referred

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity
 
 from opd_bench.catalogue import made_method
 from opd_bench.configs import conf_dir, known, made
-from opd_bench.models.readers import Readers
+from opd_bench.models.pair import Readers
 from opd_bench.training.data import Problems
 from opd_bench.training.layout import Layout
 from opd_bench.training.module import Distillation
