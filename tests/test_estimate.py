@@ -383,6 +383,7 @@ def test_the_command_tells_and_leaves_nothing(tmp_path, capsys, monkeypatch):
         "evaluation.batch=256",
         "evaluation.problems=null",
         "task=sciknoweval",
+        width=400,  # the folder's name is long
     )
     assert (said.returncode, said.stderr) == (0, "")
     for words in (
