@@ -154,6 +154,17 @@ def check_rerun(plain: Any, again: Any) -> None:
         torch.testing.assert_close(same[name], value, rtol=0, atol=1e-6)
 
 
+def test_gpus_that_are_not_there_are_missed_by_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(
+        ValueError, match=r"trainer\.devices=1, and this machine has no GPU; choose .*TRAINER=cpu.* DRY=1"
+    ):
+        small_run(tmp_path, "opd", "trainer=gpu").perform()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"trainer\.devices=4, and this machine has 2 GPUs"):
+        small_run(tmp_path, "opd", "trainer=ddp", "trainer.devices=4").layout.trainer()
+
+
 def test_layers_that_run_again_change_nothing_and_not_while_writing(tmp_path):
     check_rerun(*rerun(tmp_path))
 

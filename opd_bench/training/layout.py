@@ -97,6 +97,12 @@ class Layout(Settings):
 
     def trainer(self, **options: Any) -> pl.Trainer:
         """Lightning's, with this layout's strategy and nothing of its own beside, joined with the other processes."""
+        found = torch.cuda.device_count()
+        if self.accelerator == "gpu" and found < self.local and not torch.backends.mps.is_available():
+            raise ValueError(
+                f"trainer.accelerator=gpu with trainer.devices={self.local}, and this machine has {found or 'no'} GPU"
+                f"{'s' * (found > 1)}; choose one of TRAINER=cpu…, or say DRY=1 for what a GPU would take"
+            )
         plugins: list[Any] = [CheckpointFile()]
         if self.place.is_started and "LOCAL_RANK" not in os.environ and self.processes > 1:
             plugins.append(SLURMEnvironment(auto_requeue=False))
