@@ -34,7 +34,8 @@ function prepare(board) {
       row.hidden = left || !kept;
     }
     const shown = rows.filter((row) => !row.hidden).length;
-    count.textContent = shown === rows.length ? `${shown} methods` : `${shown} of ${rows.length} methods`;
+    const what = rows.length === 1 ? "method" : "methods";
+    count.textContent = shown === rows.length ? `${shown} ${what}` : `${shown} of ${rows.length} ${what}`;
   }
   for (const control of [find, ranked, right]) {
     control.addEventListener("input", filter);
