@@ -44,6 +44,7 @@ def core(steps: int) -> dict[str, Fit]:
 
 
 CORE, TEN = core(4), core(10)
+del TEN["low-rank additions"]  # they begin at 0, where Adam makes steps of rounding: four is what can be compared
 FITS = CORE | {
     "weighed over the batch": fit("entropy_opd", 1, 1),
     "nothing scored in one process": fit("opd", 1, 1, "method.source._target_=tests.ranks.StudentThenData"),
