@@ -168,19 +168,13 @@ class Run:
         models = self.config["models"]
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         pair = self.readers.pair(self.start, models["teacher"], models["teacher_scale"], device)
-        start = student = pair.student.model
+        start = pair.student.model
         weights = {
             "student": _weights(self.start, start) | {"vocabulary": pair.student.vocabulary},
             "teacher": _weights(models["teacher"], pair.teacher.model),
             "pair": pair.agreed,
         }
-        pupil = self.readers.student
-        pupil.pupil(start, self.seed)
-        if trainer and shards_parameters(trainer):
-            with sharded_loading(trainer):
-                student = pupil.pupil(pupil.model(self.start, self.layout.dtype), self.seed)
-        if self.layout.gradient_checkpointing:
-            recomputing(student)
+        student = self._student(start, trainer)
         train = Problems(self.tasks.train, pair.words, "train", self.seed)
         if self.evaluation.every:
             self.tasks.train.size("validation")  # now, for a task may have none
@@ -195,6 +189,17 @@ class Run:
         judge = Judge(self.evaluation, tests, train._replace(split="validation", seed=seed), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)
+
+    def _student(self, start: PreTrainedModel, trainer: pl.Trainer | None) -> PreTrainedModel:
+        """What learns: the start itself with its additions, or the same read straight into shards."""
+        reading = self.readers.student
+        student = reading.pupil(start, self.seed)
+        if trainer and shards_parameters(trainer):
+            with sharded_loading(trainer):
+                student = reading.pupil(reading.model(self.start, self.layout.dtype), self.seed)
+        if self.layout.gradient_checkpointing:
+            recomputing(student)
+        return student
 
     def _answers(self, pair: Pair, teacher: Mapping[str, Any]) -> Path:
         """Where the teacher's answers are, for all runs: by its weights and all else that they depend on."""
