@@ -76,7 +76,7 @@ methods: $(READY) ## print every method's exact bias, direction, variance and co
 docs: $(READY) ## write docs/methods.md anew
 	@$(PY) -m opd_bench.methods --markdown > docs/methods.md.new && mv docs/methods.md.new docs/methods.md
 
-test: $(READY) ## the fast tests, a few minutes [ARGS="-k vopd"]
+test: $(READY) ## the fast tests, about eight minutes on two cores [ARGS="-k vopd"]
 	@$(PY) -m pytest -n $(JOBS) -m "not slow and not pretrained" $(ARGS)
 
 test-all: $(READY) ## every test but test-pretrained's

@@ -75,17 +75,24 @@ def test_a_models_own_code_runs_for_whoever_is_named_alone(tmp_path):
     assert type(model).__name__ == "OwnModel"
 
 
-def test_a_resting_teacher_is_where_it_is_read_only_meanwhile():
-    """What there is of another device on a machine without one: `meta`, on which weights lose their numbers."""
-    model = frozen(tiny("llama"))
-    network = Network(model, rests_from=torch.device("meta"))
-    assert network.device.type == "meta"
-    network.move(torch.device("meta"))
+def test_a_resting_teacher_is_where_it_is_read_only_meanwhile(monkeypatch):
+    """Where it goes, on a machine that has nowhere else: `meta`, from which weights don't come back."""
+    model, places = frozen(tiny("llama")), []
+    monkeypatch.setattr(model, "to", lambda device: places.append(str(device)))
+    network, read = Network(model, rests_from=torch.device("meta")), torch.device("meta")
+    assert network.device == read
+    network.move(read)
+    assert places == []  # it is not moved for good
+    assert network.head.weight.device == read  # a copy, for the loss
     assert model.lm_head.weight.device.type == "cpu"
-    assert network.head.weight.device.type == "meta"
-    assert model.lm_head.weight.device.type == "cpu"
-    with pytest.raises(NotImplementedError, match="copy out of meta"), network.present():  # on the way back
-        assert next(model.parameters()).device.type == "meta"
+    with network.present():
+        assert places == ["meta"]
+    assert places == ["meta", "cpu"]
+    with pytest.raises(KeyboardInterrupt), network.present():
+        raise KeyboardInterrupt
+    assert places == ["meta", "cpu"] * 2  # whatever happened
+    with Network(model).present():
+        assert len(places) == 4  # one that doesn't rest stays
 
 
 def test_a_resting_teacher_and_another_attention_change_nothing_that_is_learned(tmp_path):

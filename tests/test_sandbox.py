@@ -242,7 +242,10 @@ GOOD = {
         "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int\n",
         "assert Point(3) == Point(x=3)",
     ),
-    "exceptions caught": ("try:\n    open('/etc/shadow')\nexcept OSError:\n    pass", "assert True"),
+    "exceptions caught": (
+        "try:\n    open('/etc/shadow')\nexcept OSError as error:\n    caught = type(error)",
+        "assert caught is PermissionError",
+    ),
     "a long text": ("x = '''" + 300_000 * "é" + "'''", "assert len(x) == 300_000"),
     "nothing": ("", ""),
 }
