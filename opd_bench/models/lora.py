@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel
 
+from opd_bench.models.network import learning
+
 
 class LoRA(NamedTuple):
     """W + (alpha / rank) · B A, with B = 0 at the start."""
@@ -29,9 +31,8 @@ def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel:
             peft.LoraModel(model, config, "default")
         except ValueError as error:
             raise ValueError(f"student.lora_layers={lora.layers!r}: {error}") from error
-    for value in model.parameters():
-        if value.requires_grad:
-            value.data = value.data.float()
+    for value in learning(model):
+        value.data = value.data.float()
     return model
 
 

@@ -1,12 +1,12 @@
 """A causal language model as this project sees it: a trunk that reads tokens, a head that scores the next one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
@@ -137,6 +137,16 @@ def _own_scale(model: PreTrainedModel) -> tuple[float, float | None]:
 def rows_of_head(model: PreTrainedModel) -> int:
     """How many logits a model has: not the tokenizer's length."""
     return int(model.config.get_text_config().vocab_size)
+
+
+def learning(model: nn.Module) -> list[nn.Parameter]:
+    """What a gradient is taken in: all of a model, or what was added to it."""
+    return [value for value in model.parameters() if value.requires_grad]
+
+
+def numbers(parameters: Iterable[nn.Parameter]) -> int:
+    """How many, also of a model that is sharded, where only DeepSpeed knows."""
+    return sum(int(getattr(value, "ds_numel", value.numel())) for value in parameters)
 
 
 def recomputing(model: PreTrainedModel) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from opd_bench.models.network import Network
+from opd_bench.models.network import Network, learning
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
 from opd_bench.scoring import Heads
@@ -39,7 +39,7 @@ class Subject:
     @property
     def parameters(self) -> list[Tensor]:
         """What the gradient is taken in."""
-        return [value for value in self.student.model.parameters() if value.requires_grad]
+        return list(learning(self.student.model))
 
     @property
     def device(self) -> torch.device:

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opd_bench.tasks.base import Problem
-from opd_bench.tasks.boxed import Boxed, worked
-from opd_bench.tasks.dataset import Place, Row, text
+from opd_bench.tasks.boxed import Boxed
+from opd_bench.tasks.dataset import Place
 
 
 @dataclass(kw_only=True, eq=False)
@@ -21,11 +20,3 @@ class AIME24(Boxed):
     name = "aime24"
     version = "1"
     places: ClassVar[Mapping[str, Place]] = {"test": Place("aime24/test.jsonl", "train")}
-
-    def read(self, row: Row) -> Problem:
-        """Question, answer and worked solution."""
-        return worked(
-            text(row, "problem", "question"),
-            text(row, "answer"),
-            text(row, "solution") if row.get("solution") else "",
-        )

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from opd_bench.tasks.answers import boxed, same
 from opd_bench.tasks.base import Problem, Verdict
-from opd_bench.tasks.dataset import Dataset
+from opd_bench.tasks.dataset import Dataset, Row, text
 
 
 @dataclass(kw_only=True, eq=False)
@@ -14,6 +14,11 @@ class Boxed(Dataset):
 
     tolerance: ClassVar[float] = 0.0
     """Relative, of numbers."""
+
+    def read(self, row: Row) -> Problem | None:
+        """Question, answer and, where there is one, the worked solution."""
+        solution = text(row, "solution") if row.get("solution") else ""
+        return worked(text(row, "problem", "question"), text(row, "answer"), solution)
 
     def verdict(self, problem: Problem, response: str, finished: bool) -> Verdict:
         """Correct if the answer that is read off is the problem's; a box counts in what was cut off after it, too."""

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opd_bench.tasks.base import Problem
-from opd_bench.tasks.boxed import Boxed, worked
-from opd_bench.tasks.dataset import Place, Row, text
+from opd_bench.tasks.boxed import Boxed
+from opd_bench.tasks.dataset import Place
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,11 +26,3 @@ class Minerva(Boxed):
     version = "1"
     tolerance = 0.01
     places: ClassVar[Mapping[str, Place]] = {"test": Place("minerva/test.jsonl", "test")}
-
-    def read(self, row: Row) -> Problem:
-        """The worked solution, where there is one, ends in a box."""
-        return worked(
-            text(row, "question", "problem"),
-            text(row, "answer"),
-            text(row, "solution") if row.get("solution") else "",
-        )

@@ -20,6 +20,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from opd_bench.models.network import learning, numbers
 from opd_bench.reporting.record import write_whole
 from opd_bench.training.ranks import from_first
 from opd_bench.training.strategies import shards_optimiser
@@ -157,9 +158,8 @@ def check_fits(place: Path, spread: Spread) -> None:
 def size_of(trainer: pl.Trainer) -> int:
     """Bytes, about: weights as they are, and with ZeRO the optimiser's own copy, and its two averages in float32."""
     student: nn.Module = trainer.lightning_module.student  # type: ignore[assignment]
-    learning = [value for value in student.parameters() if value.requires_grad]
-    numbers = sum(getattr(value, "ds_numel", value.numel()) for value in learning)
-    return numbers * (learning[0].element_size() + (12 if shards_optimiser(trainer) else 8))
+    saved = learning(student)
+    return numbers(saved) * (saved[0].element_size() + (12 if shards_optimiser(trainer) else 8))
 
 
 def _folders(folder: Path) -> list[Path]:

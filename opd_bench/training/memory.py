@@ -1,9 +1,8 @@
 """What a step needs memory for, in words and sizes: for a run that had too little of it."""
 
-from collections.abc import Iterable
-
 from torch import nn
 
+from opd_bench.models.network import learning, numbers
 from opd_bench.training.module import Distillation
 from opd_bench.training.ranks import processes
 
@@ -21,8 +20,7 @@ def memory_hint(module: Distillation) -> str:
     responses = plan.prompts * plan.rollouts // processes()
     pieces = -(-plan.micro_batches // processes())
     batch = -(-responses // pieces)
-    learning = [value for value in module.student.parameters() if value.requires_grad]
-    kept = _numbers(module.student.parameters()) + STATE * _numbers(learning)
+    kept = numbers(module.student.parameters()) + STATE * numbers(learning(module.student))
     tokens, vocabulary = min(plan.chunk, batch * plan.response_limit), module.teacher.vocabulary
     return (
         f"a step had {responses:,} responses of up to {plan.response_limit:,} tokens in each process, "
@@ -33,13 +31,8 @@ def memory_hint(module: Distillation) -> str:
     )
 
 
-def _numbers(parameters: Iterable[nn.Parameter]) -> int:
-    """How many, also of a model that is sharded, where only DeepSpeed knows."""
-    return sum(getattr(p, "ds_numel", p.numel()) for p in parameters)
-
-
 def _millions(model: nn.Module) -> str:
-    return f"{_numbers(model.parameters()) / 1e6:,.2f} M parameters"
+    return f"{numbers(model.parameters()) / 1e6:,.2f} M parameters"
 
 
 def _counted(number: int, what: str, plural: str) -> str:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method
 from opd_bench.maths.reduction import mean_of
-from opd_bench.models.network import Network
+from opd_bench.models.network import Network, learning
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
 from opd_bench.scoring import Heads, Scored, ScoredBatch, Scorer
@@ -82,7 +82,7 @@ class Distillation(pl.LightningModule):
         """AdamW, its learning rate set by hand at every step."""
         plan = self.plan
         return torch.optim.AdamW(
-            [value for value in self.student.parameters() if value.requires_grad],
+            learning(self.student),
             lr=plan.learning_rate,
             betas=(plan.beta1, plan.beta2),
             weight_decay=plan.weight_decay,

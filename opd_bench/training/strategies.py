@@ -14,6 +14,8 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from opd_bench.models.network import learning
+
 Check = Callable[[Tensor], None]
 """Raises if a gradient's norm is not a finite number."""
 
@@ -56,7 +58,7 @@ class Update:
     """What a loss is multiplied by, so that the step's gradient is the sum over processes."""
 
     def __init__(self, trainer: pl.Trainer, module: nn.Module):
-        self.trainer, self.parameters = trainer, [value for value in module.parameters() if value.requires_grad]
+        self.trainer, self.parameters = trainer, learning(module)
 
     @contextmanager
     def accumulated(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_bench.catalogue import Method
+from opd_bench.models.network import learning, numbers
 from opd_bench.redraw import relative
 from opd_bench.reporting.record import short_digest
 from opd_bench.tasks.base import Task
@@ -109,19 +110,14 @@ def flops(parts: "Parts") -> dict[str, float]:
     """An estimate: 2 N a token that N parameters read or write, 2 N more where a gradient goes back, and 2 to learn."""
     rows = parts.series
     module = parts.module
-    pupil, teacher = (sum(map(_size, network.model.parameters())) for network in (module.pupil, module.teacher))
-    learning = sum(_size(value) for value in module.student.parameters() if value.requires_grad)
+    pupil, teacher = (numbers(network.model.parameters()) for network in (module.pupil, module.teacher))
+    learnt = numbers(learning(module.student))
     read = sum(rows.of("train/tokens_read"))
     written = [sum(rows.of(f"train/tokens_{writer}")) for writer in ("student", "teacher")]
     return {
         "tokens_read": read,
-        "flops": read * (4 * pupil + 2 * learning + 2 * teacher) + 2 * (written[0] * pupil + written[1] * teacher),
+        "flops": read * (4 * pupil + 2 * learnt + 2 * teacher) + 2 * (written[0] * pupil + written[1] * teacher),
     }
-
-
-def _size(parameter: torch.Tensor) -> int:
-    """Of the whole parameter, also where it is sharded."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def training(parts: "Parts") -> dict[str, Any]:
