@@ -3,13 +3,14 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opd_bench.configs import made
 from opd_bench.models.network import Network, frozen, right_aligned, rows_of_head
 from opd_bench.models.reading import StudentReading, TeacherReading
 from opd_bench.models.words import Rendering, Words
@@ -53,6 +54,11 @@ class Readers(NamedTuple):
     student: StudentReading
     teacher: TeacherReading
     rendering: Rendering
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Readers":
+        """As a configuration has them."""
+        return cls(*(made(config[part]) for part in ("student", "teacher", "prompts")))
 
     def pair(self, student: str, teacher: str, teacher_scale: float, device: torch.device) -> Pair:
         """Both models by name, the student's weights as they are, the teacher's frozen."""

@@ -73,7 +73,7 @@ class Probe:
             raise ValueError(f"a probe has one process, got trainer.strategy={config['trainer']['strategy']}")
         torch.set_num_threads(config["trainer"]["threads"])
         self.task, self.plan, self.lab = made(config["task"]), made(config["plan"]), made(config["probe"])
-        self.readers = Readers(*(made(config[part]) for part in ("student", "teacher", "prompts")))
+        self.readers = Readers.of(config)
         assert isinstance(self.plan, Plan)
         assert isinstance(self.lab, ProbePlan)
         self.seed: int = config["seed"]

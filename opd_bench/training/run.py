@@ -70,7 +70,7 @@ class Run:
         self.layout: Layout = made(config["trainer"])
         share_of(self.plan.prompts, 0, self.layout.processes)  # can they be shared equally?
         self.seed: int = config["seed"]
-        self.readers = Readers(made(config["student"]), made(config["teacher"]), made(config["prompts"]))
+        self.readers = Readers.of(config)
         self.tasks = Tasks.of(config)
         for task in (self.tasks.train, *self.tasks.tests.values()):
             task.ready()

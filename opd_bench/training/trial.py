@@ -120,7 +120,7 @@ def _module(work: Work) -> Distillation:
     setting = _read(conf_dir() / "setting" / "standard.yaml")
     task = made(_read(conf_dir() / "task" / "mini_gsm.yaml"))
     models, start = setting["models"], setting["models"]["starts"][0]
-    readers = Readers(*(made(setting[part]) for part in ("student", "teacher", "prompts")))
+    readers = Readers.of(setting)
     pair = readers.pair(start, models["teacher"], models["teacher_scale"], torch.device("cpu"))
     plan = made(setting["plan"] | {"steps": work.steps, "prompts": work.prompts})
     problems = Problems(task, pair.words, "train", 0)
