@@ -98,7 +98,9 @@ class Probe:
         first = plan.steps * plan.prompts
         numbers = [n for n in range(first, first + plan.prompts) for _ in range(plan.rollouts)]
         prompts = PromptBatch(*(field.to(device) for field in problems.batch(numbers)))
-        return Subject(pair.student, pair.teacher, prompts, pair.words.end, plan, self.seed, self.progress)
+        subject = Subject(pair.student, pair.teacher, prompts, pair.words.end, plan, self.seed, self.progress)
+        subject.writers.engine = made(self.config["rollout"])
+        return subject
 
     @property
     def parameters(self) -> int:

@@ -5,6 +5,8 @@ A model's generation_config plays no part: temperature 1, no truncation, no pena
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,10 +16,52 @@ from transformers import DynamicCache, PreTrainedModel
 from opd_bench.maths.divergences import log_probs
 from opd_bench.models.network import Network
 from opd_bench.rollouts.choices import Choice
+from opd_bench.settings import Settings
 from opd_bench.tokens import Origin, Written
 
 FINISHED_SHARE = 0.25
 """Rows are dropped once this share of them has finished: dropping copies the keys and values of the others."""
+
+
+class Engine(Protocol):
+    """What writes: one of conf/rollout/."""
+
+    def renew(self) -> None:
+        """The student's weights are others than when it last wrote."""
+
+    def write(
+        self,
+        networks: Mapping[Origin, Network],
+        ids: Tensor,
+        mask: Tensor,
+        choice: Choice,
+        uniform: Tensor,
+        end: Sequence[int],
+    ) -> Written:
+        """Continue left-padded `ids` [B, P] until an end token or for T tokens, with `uniform` [B, T, NUMBERS].
+
+        What it says of a token's log-probability is what the run's own models say.
+        """
+
+
+@dataclass(kw_only=True, eq=False)
+class Own(Settings):
+    """Token by token with the models as they are: responses are a function of weights, prompts and uniforms."""
+
+    def renew(self) -> None:
+        """Weights are read whenever something is written."""
+
+    def write(
+        self,
+        networks: Mapping[Origin, Network],
+        ids: Tensor,
+        mask: Tensor,
+        choice: Choice,
+        uniform: Tensor,
+        end: Sequence[int],
+    ) -> Written:
+        """In the numbers of `uniform` alone is chance."""
+        return write(networks, ids, mask, choice, uniform, end)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from opd_bench.models.network import Network
 from opd_bench.rollouts.answers import Answers, key_of
 from opd_bench.rollouts.choices import NUMBERS, Alone, Bent, Choice, Sampling
 from opd_bench.rollouts.draws import uniform_of
-from opd_bench.rollouts.engine import write
+from opd_bench.rollouts.engine import Engine, Own
 from opd_bench.tokens import Origin, PromptBatch, Written
 
 
@@ -27,6 +27,7 @@ class Writers:
     sampling: Mapping[Origin, Sampling] = field(default_factory=dict)  # of whom it is not the law as it is
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which models compute while they write
     kept: Answers = field(default_factory=Answers)  # the teacher's
+    engine: Engine = field(default_factory=Own)
 
     def device(self, writer: Origin) -> torch.device:
         """Where that model is."""
@@ -38,7 +39,7 @@ class Writers:
             for reader in choice.readers:
                 stack.enter_context(self.networks[reader].present())
             bent = Bent(choice, self.sampling) if self.sampling else choice
-            return write(self.networks, ids, mask, bent, uniform, self.end)
+            return self.engine.write(self.networks, ids, mask, bent, uniform, self.end)
 
     def answers(self, prompts: PromptBatch, writer: Origin) -> Written:
         """Reference answers, or the teacher's, which depend on the prompt and the seed and not on the step."""

@@ -152,6 +152,7 @@ class Distillation(pl.LightningModule):
     def refresh(self) -> None:
         """The plain copy of a sharded student, which writes and is kept, gets the student's weights; all must call."""
         self.update.copy_to(self.writers.networks[Origin.STUDENT].model)
+        self.writers.engine.renew()
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """One loss over the whole batch, in micro-batches, and one update."""

@@ -180,6 +180,7 @@ class Run:
             self.tasks.train.size("validation")  # now, for a task may have none
         module = Distillation(pair.student._replace(model=student), pair.teacher, self.method, self.plan, train)
         module.writers.kept = Answers(self._answers(pair, weights["teacher"]))
+        module.writers.engine = made(self.config["rollout"])
         if student is not start:
             module.write_with(start)
         untrained = {"before": weights["student"], "teacher": weights["teacher"]}
