@@ -5,7 +5,7 @@ Notation: student p, teacher q, scored token y, r = log q(y) − log p(y). Argum
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -173,6 +173,18 @@ class TokenBatch:
             self._index[key] = logits.detach().topk(key[0], -1).indices
         index = self._index[key]
         return Support(index, self._student_at(index), self._teacher_at(index))
+
+    def detached(self) -> "TokenBatch":
+        """The same without gradient; what is derived already is not derived again."""
+        found = replace(self, student_logits=self.student_logits.detach())
+        derived = vars(self).keys() - {own.name for own in fields(self)} - {"_index"}
+        vars(found).update({name: vars(self)[name].detach() for name in derived})
+        return found
+
+    def at(self, part: slice) -> "TokenBatch":
+        """Some of them, without gradient."""
+        given = {own.name: getattr(self, own.name) for own in fields(self) if own.init}
+        return replace(self, **{name: value.detach()[part] for name, value in given.items() if value is not None})
 
     def coin(self, probability: Tensor) -> Tensor:  # [N] bool
         """1[uniform < probability]: the only randomness of an estimator, common to all methods at a seed."""

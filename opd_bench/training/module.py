@@ -173,7 +173,7 @@ class Distillation(pl.LightningModule):
     def _backward(self, rollout: Rollout, progress: float) -> Tensor:
         """Gradients of Σ w ℓ / denominator over this process's micro-batches; the value of it over all processes'."""
         heads = Heads(self.pupil.head, self.teacher.head)
-        scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, gathered)
+        scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, None, gathered)
         parts = pieces(rollout, self.rows, self.plan.rows, self.pieces)
         batches = self._batches(parts)
         with self.timed("loss"):
