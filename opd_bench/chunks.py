@@ -24,14 +24,19 @@ Observe = Callable[[TokenBatch], Mapping[str, Tensor]]
 
 CHUNK = {"cpu": 1 << 25, "cuda": 1 << 27}
 """Logits of either model at once, by device, where nobody says for how many tokens."""
-SLICE = {"cpu": 1 << 20}
-"""Of these, how many a lesson gets at once; on a GPU all: what costs there is to launch something."""
+SLICE = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Of these, how many a lesson gets at once: on a GPU more, where what costs is to launch something."""
 
 
-def affordable(vocabulary: int, device: torch.device) -> int:
+def affordable(vocabulary: int, device: str) -> int:
     """For how many tokens the logits are there at once: a multiple of 64, if it is as many."""
-    count = max(1, CHUNK.get(device.type, CHUNK["cuda"]) // vocabulary)
+    count = max(1, CHUNK.get(device, CHUNK["cuda"]) // vocabulary)
     return count // 64 * 64 or count
+
+
+def slice_of(vocabulary: int, device: str) -> int:
+    """How many tokens a lesson gets at once."""
+    return max(1, SLICE.get(device, SLICE["cuda"]) // vocabulary)
 
 
 class Heads(NamedTuple):
@@ -75,8 +80,7 @@ class Rows(NamedTuple):
 
     def slices(self, logits: Tensor) -> Iterator[slice]:
         """Of a chunk that has these."""
-        most = SLICE.get(logits.device.type)
-        return self.parts(most and max(1, most // logits.shape[-1]))
+        return self.parts(slice_of(logits.shape[-1], logits.device.type))
 
 
 class Chunked(NamedTuple):

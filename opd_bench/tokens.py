@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from opd_bench.maths import divergences
+from opd_bench.maths import derivatives, divergences
 from opd_bench.maths.supports import Support
 
 
@@ -102,8 +102,8 @@ class TokenBatch:
 
     @cached_property
     def student_logsumexp(self) -> Tensor:  # [N]
-        """log Σ exp of the student's logits."""
-        return self.student_logits.logsumexp(-1)
+        """log Σ exp of the student's logits, detached: derivatives.log_probs_at knows what it depends on."""
+        return self.student_logits.detach().logsumexp(-1)
 
     @cached_property
     def teacher_logsumexp(self) -> Tensor:  # [N]
@@ -136,13 +136,13 @@ class TokenBatch:
     def student_log_probs(self) -> Tensor:  # [N, V]
         """log p over the vocabulary."""
         self._note("full", "nothing")
-        return divergences.log_probs(self.student_logits)
+        return derivatives.log_probs(self.student_logits)
 
     @cached_property
     def teacher_log_probs(self) -> Tensor:  # [N, V]
         """log q over the vocabulary."""
         self._note("nothing", "full")
-        return divergences.log_probs(self.teacher_logits)
+        return derivatives.log_probs(self.teacher_logits)
 
     @cached_property
     def student_entropy(self) -> Tensor:  # [N]
@@ -157,7 +157,7 @@ class TokenBatch:
     @cached_property
     def reverse_kl(self) -> Tensor:  # [N]
         """KL(p‖q), with gradient through p."""
-        return divergences.reverse_kl(self.student_log_probs, self.teacher_log_probs)
+        return derivatives.reverse_kl(self.student_logits, self.student_log_probs, self.teacher_log_probs)
 
     @cached_property
     def forward_kl(self) -> Tensor:  # [N]
@@ -191,7 +191,7 @@ class TokenBatch:
         return self.uniform < probability.detach()
 
     def _student_at(self, index: Tensor) -> Tensor:
-        return divergences.floored(self.student_logits.gather(-1, index) - self.student_logsumexp[:, None])
+        return derivatives.log_probs_at(self.student_logits, self.student_logsumexp, index)
 
     def _teacher_at(self, index: Tensor) -> Tensor:
         return divergences.floored(self.teacher_logits.gather(-1, index) - self.teacher_logsumexp[:, None])
