@@ -15,7 +15,6 @@ TRUNKS = (LlamaModel, MistralModel, Qwen2Model, Qwen3Model)
 """Whose layers are RMSNorm, attention over all that was read, RMSNorm and a gated MLP, and nothing else."""
 STEADY = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings that are those of a position, however much was read."""
-ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 SMALL = 10**8
 """Parameters up to which weights are put side by side: in larger trunks it gains nothing, and a copy takes memory."""
 GROWTH = 256
@@ -35,7 +34,7 @@ def fits(network: Network) -> bool:
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
         and (type(trunk) is not MistralModel or config.sliding_window is None)
         and trunk.rotary_emb.rope_type in STEADY
-        and config._attn_implementation in ATTENTIONS
+        and config._attn_implementation == "sdpa"
     )
 
 
@@ -86,7 +85,7 @@ class Llama:
     def _begin(self, ids: Tensor) -> Tensor:
         cache: Any = DynamicCache(config=self.network.model.config)
         last = self.network.hidden(ids, self.mask, cache)[:, -1]
-        kind, self.dtype = self.layers[0].kind, last.dtype
+        kind = self.layers[0].kind
         self.kept = [torch.stack([layer.keys, layer.values]).to(kind) for layer in cache.layers]
         self.count = self.room = ids.shape[1]
         if not bool(self.mask.all()):
@@ -100,7 +99,7 @@ class Llama:
             self.kept[number] = F.pad(self.kept[number], (0, 0, 0, more))
         self.cover = None if self.cover is None else F.pad(self.cover, (0, more))
         place = torch.arange(self.room, device=self.position.device)
-        cos, sin = self.trunk.rotary_emb(torch.empty((), dtype=self.dtype, device=place.device), place[None])
+        cos, sin = self.trunk.rotary_emb(self.trunk.embed_tokens.weight, place[None])  # of its type
         half = sin.shape[-1] // 2
         self.turns = torch.cat([cos, -sin[..., :half], sin[..., half:]], -1)[0]
 
