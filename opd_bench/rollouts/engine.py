@@ -46,7 +46,7 @@ class Engine(Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class Transformers(Settings):
-    """Token by token with each model's own forward: responses are a function of weights, prompts and uniforms."""
+    """Token by token with each model's own forward: a response is a function of weights, prompt and uniforms."""
 
     look_every: Count  # tokens between looks at which rows have finished, on a GPU, which waits for that
 
@@ -92,12 +92,8 @@ def write(
     rows, limit = uniform.shape[:2]
     token, origin = (torch.zeros(rows, limit, dtype=torch.long, device=ids.device) for _ in range(2))
     logp = torch.zeros(rows, limit, device=ids.device)
-    ends, active, unread, seen = (
-        torch.tensor(list(end), device=ids.device),
-        torch.arange(rows, device=ids.device),
-        ids,
-        0,
-    )
+    ends, active = torch.tensor(list(end), device=ids.device), torch.arange(rows, device=ids.device)
+    unread, seen = ids, 0
     finished = torch.zeros(rows, dtype=torch.bool, device=ids.device)  # of the active rows
     for t in range(limit if rows else 0):
         chosen = choice(tuple(Law(decoder.read(unread)) for decoder in decoders), uniform[active, t])
