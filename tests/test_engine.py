@@ -7,7 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from opd_bench.maths.divergences import log_probs
 from opd_bench.models.network import Network, frozen
 from opd_bench.rollouts import engine
-from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Mixed, sampled
+from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Law, Mixed, sampled
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.source import rollout
 from opd_bench.tokens import Origin
@@ -146,7 +146,7 @@ def grid(cells: int) -> torch.Tensor:
 def law(choice, *logits: torch.Tensor, cells: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
     """Frequencies of the tokens over the grid, and exp(logp) of each as the choice states it."""
     points = grid(cells)
-    chosen = choice(tuple(log_probs(x).expand(len(points), -1) for x in logits), points)
+    chosen = choice(tuple(Law(x.expand(len(points), -1)) for x in logits), points)
     frequency = torch.bincount(chosen.token, minlength=len(logits[0])).double() / len(points)
     stated = torch.zeros(len(logits[0]), dtype=torch.float64).scatter(0, chosen.token, chosen.logp.exp())
     return frequency, stated
@@ -168,15 +168,15 @@ def test_a_mixture_is_the_mixture_and_its_coin_says_who_wrote():
     expected = 0.7 * student.softmax(-1) + 0.3 * teacher.softmax(-1)
     torch.testing.assert_close(frequency, expected, rtol=0, atol=0.006)
     points = grid(100)
-    chosen = Mixed(0.3)(tuple(log_probs(x).expand(len(points), -1) for x in (student, teacher)), points)
+    chosen = Mixed(0.3)(tuple(Law(x.expand(len(points), -1)) for x in (student, teacher)), points)
     assert float((chosen.origin == Origin.TEACHER).double().mean()) == pytest.approx(0.3)
 
 
 def test_corrections_leave_what_the_teacher_finds_likely_alone():
     student, teacher = 1.5 * torch.randn(2, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     points = grid(100)
-    seen = tuple(log_probs(x).expand(len(points), -1) for x in (student, teacher))
-    chosen, proposed = Corrected(3)(seen, points), sampled(seen[0], points[:, 0])
+    seen = tuple(Law(x.expand(len(points), -1)) for x in (student, teacher))
+    chosen, proposed = Corrected(3)(seen, points), seen[0].drawn(points[:, 0])
     likely = torch.isin(proposed, teacher.topk(3).indices)
     assert torch.equal(chosen.token[likely], proposed[likely])
     assert torch.equal(chosen.origin == Origin.STUDENT, likely)

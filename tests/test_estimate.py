@@ -17,11 +17,10 @@ from opd_bench.forecast.memory import PHASES, activations, memory, per_logit
 from opd_bench.forecast.remedies import remedies
 from opd_bench.forecast.setup import PROMPT, Setup, setup
 from opd_bench.forecast.work import LAUNCH, per_token, time, work
-from opd_bench.maths.divergences import log_probs
 from opd_bench.models.lora import LoRA, adapted
 from opd_bench.models.network import Head, Network, recomputing
 from opd_bench.models.outline import outline
-from opd_bench.rollouts.choices import Alone, Bent, Corrected, Sampling
+from opd_bench.rollouts.choices import Alone, Bent, Corrected, Law, Sampling
 from opd_bench.scoring import Heads, ScoredBatch, Scorer
 from opd_bench.tokens import Origin
 from opd_bench.training.health import of_tokens
@@ -241,7 +240,7 @@ def test_drawing_a_token_takes_as_much_as_foretold(method, bent, tmp_path):
     if bent:
         choice = Bent(choice, {Origin.STUDENT: Sampling(1.0, 0.9)})
     logits, uniform = torch.randn(rows, V), torch.rand(rows, 2)
-    measured = peak(lambda: choice(tuple(log_probs(logits * 2) for _ in choice.readers), uniform)) / (rows * V)
+    measured = peak(lambda: choice(tuple(Law(logits * 2) for _ in choice.readers), uniform)) / (rows * V)
     scale = found.student.vocabulary * found.rows
     items = [
         one.sizes["rollout"] for one in memory(found).items if one.name.startswith("logits") and "rollout" in one.sizes

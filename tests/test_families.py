@@ -13,6 +13,7 @@ from opd_bench.models.network import Network, frozen, right_aligned
 from opd_bench.models.pair import Side, network_of
 from opd_bench.rollouts.choices import Alone
 from opd_bench.rollouts.draws import Draws
+from opd_bench.rollouts.llama import fits
 from opd_bench.rollouts.policies import Writers
 from opd_bench.rollouts.source import rollout
 from opd_bench.scoring import Heads, ScoredBatch, batch_loss
@@ -106,6 +107,12 @@ def test_what_is_written_with_a_cache_has_the_probabilities_of_a_fresh_pass(fami
     own = result.response[:, 1:]
     torch.testing.assert_close(result.behaviour_logp[:, 1:][own], logp[own], rtol=1e-4, atol=1e-4)
     assert int(result.ids[result.response].max()) < WIDTH
+
+
+def test_which_families_are_read_by_hand():
+    """Of the others each has something in its layers that `Llama` has not."""
+    assert [name for name in FAMILIES if fits(network(tiny(name), WIDTH))] == ["llama", "qwen2", "qwen3"]
+    assert fits(network(tiny("mistral", sliding_window=None), WIDTH))
 
 
 def test_caps_and_scales_are_told_from_others():

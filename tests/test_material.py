@@ -16,10 +16,10 @@ PARTS = ("token", "origin", "logp", "length", "truncated")
 @pytest.fixture
 def asked(monkeypatch):
     """How many prompts a teacher has been asked to answer."""
-    from opd_bench.rollouts import policies
+    from opd_bench.rollouts.engine import Own
 
-    counts, write = [], policies.write
-    monkeypatch.setattr(policies, "write", lambda *a: counts.append((a[3].readers[0], len(a[1]))) or write(*a))
+    counts, write = [], Own.write
+    monkeypatch.setattr(Own, "write", lambda *a: counts.append((a[4].readers[0], len(a[2]))) or write(*a))
     return lambda: sum(rows for who, rows in counts if who == Origin.TEACHER)
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from opd_bench.reporting.files import read_responses
-from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Sampling
+from opd_bench.rollouts.choices import Alone, Corrected, Greedy, Law, Sampling, sampled
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.sources import Student
 from opd_bench.tokens import Origin
@@ -40,6 +40,36 @@ def test_a_law_is_what_transformers_makes_of_the_same_settings(law):
     found = law.law(logits.log_softmax(-1))
     torch.testing.assert_close(found.exp(), expected.softmax(-1), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(40))
+
+
+def edges(rows: int) -> torch.Tensor:
+    """Uniforms with both ends of [0, 1) among them."""
+    uniform = torch.rand(rows, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    uniform[:3] = torch.tensor([0.0, 1 - 2.0**-24, 1 - 2.0**-53], dtype=torch.float64)
+    return uniform
+
+
+@pytest.mark.parametrize("size", [9, 1024, 1025, 1280, 5000])
+def test_block_by_block_the_same_token_as_one_by_one(size):
+    logits = 4 * torch.randn(300, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    logits[:, -3:] = logits[:, :2] = -torch.inf
+    logits[5:50, : size // 2] = -torch.inf  # whole blocks without mass
+    uniform, probs = edges(300), logits.softmax(-1)
+    cumulative = probs.cumsum(-1)
+    plain = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    assert torch.equal(Law(logits).drawn(uniform), plain)
+    assert torch.equal(sampled(logits.log_softmax(-1), uniform), plain)
+    assert torch.equal(Law(logits[7:8]).drawn(uniform[7:8]), plain[7:8])
+    single = Law(logits.float())
+    token = single.drawn(uniform)
+    assert (single.of(token) > 0).all()
+    assert (token == plain).double().mean() > 0.99
+
+
+def test_a_law_that_is_no_number_still_names_a_token():
+    for size in (9, 5000):
+        token = Law(torch.full((4, size), torch.nan)).drawn(edges(4))
+        assert ((token >= 0) & (token < size)).all()
 
 
 def test_the_law_as_it_is_is_left_alone():

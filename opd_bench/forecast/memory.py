@@ -27,8 +27,8 @@ PACKED = {None: 0.0, "4bit": 0.5 + 4 / 64, "8bit": 1.0}
 """Bytes of a quantised number: nf4 has a float32 scale for every 64."""
 COPIES = {0: 5.1, 1: 5.1, 2: 10.1}
 """Float32 tensors [slice, V] at once, by how many models a method reads in full; what is watched alone has 5."""
-DECODING, READER, BENT = 20, 8, 14
-"""Bytes of every row and token of the vocabulary, to draw one token in float64: first reader, others, a cut law."""
+DECODING, READER, BENT = 9, 12, 24
+"""Bytes of every row and token of the vocabulary, to draw one token: first reader, others, a cut law."""
 BUCKET, LIVE = 200_000_000, 1_000_000_000
 """Numbers in a bucket of DeepSpeed's as Lightning sets it, and of whole weights that stage 3 keeps at once."""
 

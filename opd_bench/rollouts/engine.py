@@ -10,13 +10,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from opd_bench.maths.divergences import log_probs
 from opd_bench.models.network import Network
-from opd_bench.rollouts.choices import Choice
-from opd_bench.settings import Settings
+from opd_bench.rollouts.choices import Choice, Law
+from opd_bench.rollouts.decoders import Cached, Decoder
+from opd_bench.rollouts.llama import Llama, fits
+from opd_bench.settings import Count, Settings
 from opd_bench.tokens import Origin, Written
 
 FINISHED_SHARE = 0.25
@@ -45,8 +45,10 @@ class Engine(Protocol):
 
 
 @dataclass(kw_only=True, eq=False)
-class Own(Settings):
-    """Token by token with the models as they are: responses are a function of weights, prompts and uniforms."""
+class Transformers(Settings):
+    """Token by token with each model's own forward: a response is a function of weights, prompt and uniforms."""
+
+    look_every: Count  # tokens between looks at which rows have finished, on a GPU, which waits for that
 
     def renew(self) -> None:
         """Weights are read whenever something is written."""
@@ -61,65 +63,66 @@ class Own(Settings):
         end: Sequence[int],
     ) -> Written:
         """In the numbers of `uniform` alone is chance."""
-        return write(networks, ids, mask, choice, uniform, end)
+        with torch.no_grad(), evaluating([networks[reader].model for reader in choice.readers]):
+            limit = uniform.shape[1]
+            decoders = [self.decoder(networks[who], mask, limit) for who in choice.readers] if len(ids) else []
+            every = 1 if ids.device.type == "cpu" else self.look_every
+            return write(decoders, ids, choice, uniform.to(ids.device), end, every)
+
+    def decoder(self, network: Network, mask: Tensor, limit: int) -> Decoder:
+        """Who reads."""
+        return Cached(network, mask, limit)
 
 
-@torch.no_grad()
+class Own(Transformers):
+    """The same, without transformers' work at every token for models that are laid out as Llama is."""
+
+    def decoder(self, network: Network, mask: Tensor, limit: int) -> Decoder:
+        """By what the model is made of."""
+        return Llama(network, mask, limit) if fits(network) else super().decoder(network, mask, limit)
+
+
 def write(
-    networks: Mapping[Origin, Network], ids: Tensor, mask: Tensor, choice: Choice, uniform: Tensor, end: Sequence[int]
+    decoders: Sequence[Decoder], ids: Tensor, choice: Choice, uniform: Tensor, end: Sequence[int], look_every: int
 ) -> Written:
-    """Continue left-padded `ids` [B, P] until an end token or for T tokens, with `uniform` [B, T, NUMBERS]."""
+    """Continue `ids` [B, P] until an end token or for T tokens, with `uniform` [B, T, NUMBERS].
+
+    Rows that have finished are fed whatever they say until the next look, and none of that is kept.
+    """
     rows, limit = uniform.shape[:2]
     token, origin = (torch.zeros(rows, limit, dtype=torch.long, device=ids.device) for _ in range(2))
     logp = torch.zeros(rows, limit, device=ids.device)
-    length = torch.full((rows,), limit, device=ids.device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
     ends, active = torch.tensor(list(end), device=ids.device), torch.arange(rows, device=ids.device)
-    with evaluating([networks[reader].model for reader in choice.readers]):
-        decoders = [_Decoder(networks[reader], mask) for reader in choice.readers] if rows else []
-        unread = ids
-        for t in range(limit if rows else 0):
-            seen = tuple(decoder.read(unread) for decoder in decoders)
-            chosen = choice(seen, uniform[active, t].to(ids.device))
-            token[active, t], origin[active, t], logp[active, t] = chosen.token, chosen.origin, chosen.logp.float()
-            ending = torch.isin(chosen.token, ends) & ~ended[active]
-            length[active[ending]] = t + 1
-            ended[active[ending]] = True
-            unread = chosen.token[:, None]
-            finished = ended[active]
-            if finished.all():
-                break
-            if finished.float().mean() >= FINISHED_SHARE:
-                going = (~finished).nonzero()[:, 0]
-                active, unread = active[going], unread[going]
-                for decoder in decoders:
-                    decoder.keep(going)
+    unread, seen = ids, 0
+    finished = torch.zeros(rows, dtype=torch.bool, device=ids.device)  # of the active rows
+    for t in range(limit if rows else 0):
+        chosen = choice(tuple(Law(decoder.read(unread)) for decoder in decoders), uniform[active, t])
+        token[active, t], origin[active, t], logp[active, t] = chosen.token, chosen.origin, chosen.logp.float()
+        unread = chosen.token[:, None]
+        if (t + 1) % look_every:
+            continue
+        finished |= torch.isin(token[active, seen : t + 1], ends).any(-1)
+        seen, share = t + 1, float(finished.float().mean())
+        if share == 1:
+            break
+        if share >= FINISHED_SHARE:
+            going = (~finished).nonzero()[:, 0]
+            active, unread, finished = active[going], unread[going], finished[going]
+            for decoder in decoders:
+                decoder.keep(going)
+    return _cut(token, origin, logp, ends)
+
+
+def _cut(token: Tensor, origin: Tensor, logp: Tensor, ends: Tensor) -> Written:
+    """Each row up to its first end token."""
+    rows, limit = token.shape
+    ending = torch.isin(token, ends)
+    truncated = ~ending.any(-1)
+    length = torch.where(truncated, limit, ending.long().argmax(-1) + 1) if limit else truncated.long() * 0
     width = int(length.max()) if rows else 0
-    written = Written(token[:, :width], origin[:, :width], logp[:, :width], length, ~ended)
+    written = Written(token[:, :width], origin[:, :width], logp[:, :width], length, truncated)
     kept = (written.token * written.mask, written.origin * written.mask, written.logp * written.mask)
     return Written(*kept, written.length, written.truncated)
-
-
-class _Decoder:
-    """One model, reading a batch of sequences on and on."""
-
-    def __init__(self, network: Network, mask: Tensor):
-        self.network, self.mask = network, mask
-        self.cache = DynamicCache(config=network.model.config)
-
-    def read(self, ids: Tensor) -> Tensor:  # [B, V]
-        """Log-probabilities of what follows."""
-        new = self.cache.get_seq_length() + ids.shape[1] - self.mask.shape[1]  # the prompt, read first, has its own
-        self.mask = pad(self.mask, (0, new), value=True)
-        last = self.network.hidden(ids, self.mask, self.cache)[:, -1]
-        head = self.network.head
-        logits = head.logits(head.project(last))
-        return log_probs(logits if logits.dtype == torch.float64 else logits.float())
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
-        self.mask = self.mask[rows]
-        self.cache.batch_select_indices(rows)
 
 
 @contextmanager

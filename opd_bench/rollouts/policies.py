@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class Writers:
     sampling: Mapping[Origin, Sampling] = field(default_factory=dict)  # of whom it is not the law as it is
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which models compute while they write
     kept: Answers = field(default_factory=Answers)  # the teacher's
-    engine: Engine = field(default_factory=Own)
+    engine: Engine = field(default_factory=partial(Own, look_every=8))
 
     def device(self, writer: Origin) -> torch.device:
         """Where that model is."""
