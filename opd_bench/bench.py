@@ -29,10 +29,11 @@ def bench(config: DictConfig) -> None:
 
     quiet()
     end_with_sweep()
-    gc.collect()  # of a sweep's run before this one, the models: they are in cycles, and in a GPU's memory
+    many = HydraConfig.get().mode == RunMode.MULTIRUN
+    if many:
+        gc.collect()  # of the run before this one, the models: they are in cycles, and in a GPU's memory
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     console = Console()
-    many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         if not isinstance(resolved["dry"], bool):
             raise ValueError(f"dry must be true or false, got {resolved['dry']!r}")

@@ -87,5 +87,28 @@ def test_what_importing_a_room_brings_along(rooms):
     assert said.splitlines() == [f"{room} []" for room in rooms]
 
 
+def brought(tmp_path, *arguments):
+    """All modules that a command has imported when it ends."""
+    told = tmp_path / "modules"
+    code = "import atexit, sys; from pathlib import Path; from opd_bench.bench import main; sys.argv = sys.argv[1:]; "
+    code += f"atexit.register(lambda: Path({str(told)!r}).write_text(chr(10).join(sys.modules))); main()"
+    subprocess.run([sys.executable, "-c", code, "bench", *arguments], capture_output=True, text=True, check=True)
+    return set(told.read_text().split())
+
+
+def test_help_brings_nothing_along_that_takes_seconds(tmp_path):
+    found = brought(tmp_path, "--help")
+    assert "hydra" in found
+    assert not found & {"torch", "lightning", "transformers", "matplotlib", "scipy.stats", "deepspeed"}
+
+
+def test_a_run_in_one_process_brings_along_what_it_uses(tmp_path):
+    """To its end, so before its first step too. What Lightning and transformers bring themselves is theirs."""
+    least = ("plan.steps=1", "plan.prompts=2", "evaluation.problems=2", "evaluation.samples=1", "evaluation.every=0")
+    found = brought(tmp_path, "method=opd", *least, "watch.moments_every=0", f"results={tmp_path / 'results'}")
+    assert {"torch", "lightning", "transformers"} <= found
+    assert not found & {"deepspeed", "datasets", "peft", "bitsandbytes", "vllm", "trl", "pyarrow", "pandas"}
+
+
 def test_files_stay_readable_in_one_sitting():
     assert max(len(path.read_text().splitlines()) for path in FILES) <= 300

@@ -13,9 +13,11 @@ from opd_bench import exact_moments, load_method
 from opd_bench.maths.divergences import log_probs
 from opd_bench.maths.sketch import Sketch
 from opd_bench.probing.bank import Bank, drawn
-from opd_bench.probing.gradients import Gradients
-from opd_bench.probing.measure import Measure, as_students, gram, prefixes
+from opd_bench.probing.drawing import as_students
+from opd_bench.probing.gradients import Gradients, Trunk, contrasts
+from opd_bench.probing.measure import Measure, gram
 from opd_bench.probing.run import Probe, students
+from opd_bench.probing.shelf import Job
 from opd_bench.probing.subject import Subject
 from opd_bench.redraw import Prefixes, moment_sums, redrawn_moments, relative
 from opd_bench.reporting import gradients
@@ -38,6 +40,26 @@ SIZE = 12
 def whole(gradients):
     """Every number of a gradient."""
     return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def of(where, estimator, one, kept=whole, mix=None):
+    """The plain way: every version's own gradient, all of it."""
+    found = Gradients(where, estimator, one, torch.eye(one.versions, dtype=torch.float64) if mix is None else mix)
+    shares = [
+        found.share(place, Trunk(where, one, rows), kept) for place, rows in enumerate(where.pieces(len(one.ids)))
+    ]
+    return torch.stack(shares).sum(0)
+
+
+def measured(where, bank, *names, at_once=2):
+    """A measure that has drawn these methods."""
+    measure = Measure(where, bank, whole, at_once, lambda count: None)
+    measure.draw([load_method(name).estimator for name in names])
+    return measure
+
+
+def products(measure, name):
+    return measure.products(load_method(name).estimator)
 
 
 def table(gap=1.0, **plan):
@@ -73,7 +95,7 @@ def test_a_table_with_its_tokens_enumerated_is_the_exact_moments(name):
     laws = log_probs(where.student.model.logits.detach())
     tokens = torch.arange(SIZE)[:, None, None].expand(-1, SIZE, 1)
     every = one._replace(token=tokens, behaviour_logp=laws.T[:, :, None], uniform=torch.zeros(SIZE, SIZE, 1))
-    rows = SIZE * Gradients(where, estimator, whole).of(every).view(SIZE, SIZE, SIZE)  # [version, prefix, V]
+    rows = SIZE * of(where, estimator, every).view(SIZE, SIZE, SIZE)  # [version, prefix, V]
     weight = laws.T.exp()[:, :, None]
     mean = (weight * rows).sum(0)
     variance = (weight * (rows - mean).square()).sum((0, 2))
@@ -86,8 +108,7 @@ def test_a_table_with_its_tokens_enumerated_is_the_exact_moments(name):
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_sampled_table_has_the_exact_figures_within_its_intervals(name, tmp_path):
     where, estimator = table(), load_method(name).estimator
-    measure = Measure(where, Bank(tmp_path, where, STUDENT, 32, 2), whole, lambda: None)
-    inner, within = measure.products(estimator)
+    inner, within, _ = products(measured(where, Bank(tmp_path, where, STUDENT, 32, 2), name), name)
     found = estimates(inner.numpy(), within.numpy(), seed=0)
     places = Prefixes(where.student.model.logits.detach(), where.teacher.model.logits, Origin.STUDENT)
     sums = moment_sums(estimator, places, where.progress)
@@ -110,10 +131,10 @@ def test_a_sampled_table_has_the_exact_figures_within_its_intervals(name, tmp_pa
 def test_variance_alone_would_rank_a_reward_without_signal_above_the_right_one(tmp_path):
     """State-only: less variance than OPD, and no direction; K3 back-propagated: the forward KL's."""
     where = table(0.5)
-    measure = Measure(where, Bank(tmp_path, where, STUDENT, 64, 2), whole, lambda: None)
-    found = {}
-    for name in ("opd", "state_only", "k3_direct"):
-        inner, within = measure.products(load_method(name).estimator)
+    names, found = ("opd", "state_only", "k3_direct"), {}
+    measure = measured(where, Bank(tmp_path, where, STUDENT, 64, 2), *names)
+    for name in names:
+        inner, within, _ = products(measure, name)
         found[name] = estimates(inner.numpy(), within.numpy(), seed=0)
     opd, nothing, forward = found.values()
     assert nothing["variance"].value < 0.7 * opd["variance"].value
@@ -131,8 +152,7 @@ def test_variance_alone_would_rank_a_reward_without_signal_above_the_right_one(t
 def test_at_fixed_prefixes_redrawn_tokens_are_all_of_the_variance_of_a_table(tmp_path):
     """One token a response: there is no other prefix, so token and whole variance estimate the same."""
     where = table()
-    measure = Measure(where, Bank(tmp_path, where, STUDENT, 200, 2), whole, lambda: None)
-    inner, within = measure.products(load_method("opd").estimator)
+    inner, within, _ = products(measured(where, Bank(tmp_path, where, STUDENT, 200, 2), "opd"), "opd")
     share = estimates(inner.numpy(), within.numpy(), seed=0)["token_share"]
     assert 0.8 < share.value < 1.25
     assert share.low < 1 < share.high
@@ -203,7 +223,7 @@ def test_a_vocabulary_too_large_to_enumerate_is_redrawn(monkeypatch):
 def test_the_gradient_is_that_of_the_plain_loss(name, pieces):
     where, (estimator, source) = llama(micro_batches=pieces), load_method(name)
     one = drawn(where, source, 1, 0)
-    (found,) = Gradients(where, estimator, whole).of(one)
+    (found,) = of(where, estimator, one)
     logits = [network.logits(one.ids, one.mask)[:, :-1] for network in (where.student, where.teacher)]
     fields = (one.token[0], one.response, one.origin, one.behaviour_logp[0], one.uniform[0])
     loss = dense.batch_loss(estimator, [dense.ScoredBatch(*logits, *fields)], where.progress)
@@ -215,21 +235,44 @@ def test_the_gradient_is_that_of_the_plain_loss(name, pieces):
 def test_each_version_has_its_own_gradient(name):
     where, estimator = llama(micro_batches=2), load_method(name).estimator
     one = drawn(where, STUDENT, 0, 3)
-    rows = Gradients(where, estimator, whole).of(one)
+    rows = of(where, estimator, one)
     assert len(rows) == 4
     for version, row in enumerate(rows):
         fields = {name: getattr(one, name)[version : version + 1] for name in ("token", "behaviour_logp", "uniform")}
-        (alone,) = Gradients(where, estimator, whole).of(one._replace(**fields))
+        (alone,) = of(where, estimator, one._replace(**fields))
         torch.testing.assert_close(alone, row)
     assert torch.cdist(rows, rows)[~torch.eye(4, dtype=torch.bool)].min() > 0.01 * rows.norm(dim=-1).mean()
 
 
-def test_token_variance_is_of_the_redrawn_versions_alone(tmp_path):
-    where, estimator = llama(), load_method("opd").estimator
-    bank = Bank(tmp_path, where, STUDENT, 2, 4)
-    within = Measure(where, bank, whole, lambda: None).products(estimator).within
-    rows = [Gradients(where, estimator, whole).of(one)[1:] for one in bank]
-    torch.testing.assert_close(within, torch.stack([row.var(0).sum() for row in rows]))
+@pytest.mark.parametrize("name", ["opd", "tropd_no_prefix", "minillm", "reopold"])
+@pytest.mark.parametrize("redraws", [2, 5])
+def test_token_variance_is_of_the_redrawn_versions_alone(name, redraws, tmp_path):
+    """From contrasts, one way back less than there are versions, it is the plain unbiased one."""
+    where, estimator = llama(micro_batches=2), load_method(name).estimator
+    bank = Bank(tmp_path, where, STUDENT, 2, redraws)
+    within = products(measured(where, bank, name), name).within
+    rows = [of(where, estimator, one)[1:] for one in bank]
+    torch.testing.assert_close(within, torch.stack([row.double().var(0).sum() for row in rows]), rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("versions", [1, 3, 4, 9])
+def test_contrasts_are_the_first_and_the_scatter_of_the_others(versions):
+    values = torch.randn(versions, 5, dtype=torch.float64)
+    first, *rest = contrasts(versions) @ values
+    torch.testing.assert_close(first, values[0])
+    assert len(rest) == max(0, versions - 2)
+    if rest:
+        torch.testing.assert_close(torch.stack(rest).square().sum() / len(rest), values[1:].var(0).sum())
+
+
+@pytest.mark.parametrize(("name", "ways"), [("opd", 2), ("opd_full", 1), ("gkd_fkl", 1)])
+def test_where_no_token_is_read_there_is_one_way_back_through_the_trunk(name, ways, monkeypatch):
+    where, estimator = llama(), load_method(name).estimator
+    one, back, calls = drawn(where, STUDENT, 0, 2), Trunk.back, []
+    monkeypatch.setattr(Trunk, "back", lambda self, slopes: (calls.append(1), back(self, slopes))[1])
+    rows = of(where, estimator, one, mix=contrasts(3))
+    assert len(calls) == ways
+    assert bool(rows[1].any()) == (ways == 2)
 
 
 def test_the_exact_gradients_are_of_the_tokens_that_the_method_learns_from():
@@ -239,7 +282,7 @@ def test_the_exact_gradients_are_of_the_tokens_that_the_method_learns_from():
     one = drawn(where, source, 0, 0)
     assert (one.origin[one.response] == Origin.TEACHER).any()
     chosen = as_students(one, frozenset({Origin.STUDENT}))
-    (found,) = Gradients(where, load_method("opd_full").estimator, whole).of(chosen)
+    (found,) = of(where, load_method("opd_full").estimator, chosen)
     logits = [network.logits(one.ids, one.mask)[:, :-1] for network in (where.student, where.teacher)]
     p, q = (log_probs(values) for values in logits)
     kl = (p.exp() * (p - q)).sum(-1)[one.response & (one.origin == Origin.STUDENT)].mean()
@@ -304,7 +347,7 @@ def test_a_set_that_is_lost_or_damaged_is_drawn_again_as_it_was(tmp_path):
 def test_prefixes_are_spread_over_all_sets(tmp_path):
     where, estimator = llama(), load_method("opd").estimator
     bank = Bank(tmp_path, where, STUDENT, 4, 0)
-    found = prefixes(where, estimator, bank, 8)
+    found = Measure(where, bank, whole, 1, lambda count: None).prefixes(estimator, 8)
     assert found.writer == Origin.STUDENT
     assert len(found.student) == 8
     logits = [log_probs(where.student.logits(one.ids, one.mask)[:, :-1][one.response]).detach() for one in bank]
@@ -366,7 +409,7 @@ def uncut(tmp_path_factory):
 def test_what_was_measured_is_not_measured_again(uncut, tmp_path, monkeypatch):
     folder, record = uncut
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(Gradients, "of", None)
+    monkeypatch.setattr(Gradients, "share", None)
     again = probe_of(tmp_path, "methods=[vopd,veto]").perform()
     one, other = outcome(again), outcome(record)
     for found in (one, other):
@@ -379,7 +422,7 @@ def test_what_was_measured_is_not_measured_again(uncut, tmp_path, monkeypatch):
 def test_a_method_whose_code_has_changed_is_measured_anew(uncut, monkeypatch):
     probe = probe_of(uncut[0], "methods=[vopd]")
     vopd = probe.rows[1]
-    monkeypatch.setattr("opd_bench.probing.run.getsource", lambda module: f"{module.__name__} of another day")
+    monkeypatch.setattr("opd_bench.probing.shelf.getsource", lambda module: f"{module.__name__} of another day")
     assert probe._kept(vopd) is None
     monkeypatch.undo()
     assert probe._kept(vopd) is not None
@@ -391,21 +434,24 @@ def untimed(record):
 
 def test_a_stopped_probe_goes_on_and_ends_the_same(uncut, tmp_path, monkeypatch):
     _, record = uncut
-    old, calls = Gradients.of, []
+    old, calls = Gradients.share, []
 
-    def stopping(self, one):
+    def stopping(self, *given):
         calls.append(self)
-        if len(calls) == 22:  # after the exact gradients and opd, amid vopd
+        if len(calls) == 27:  # of 10 a set, amid the third: two pieces of each exact gradient, opd, vopd and veto
             raise KeyboardInterrupt
-        return old(self, one)
+        return old(self, *given)
 
-    monkeypatch.setattr(Gradients, "of", stopping)
+    monkeypatch.setattr(Gradients, "share", stopping)
     with pytest.raises(KeyboardInterrupt):
         probe_of(tmp_path / "cut", "methods=[vopd,veto]").perform()
-    monkeypatch.setattr(Gradients, "of", old)
     assert not list((tmp_path / "cut").rglob("probe.json"))
+    monkeypatch.setattr(Gradients, "share", lambda self, *given: (calls.append(self), old(self, *given))[1])
+    calls.clear()
     found = probe_of(tmp_path / "cut", "methods=[vopd,veto]").perform()
     assert untimed(found) == untimed(record)
+    assert len(calls) == 10 * (6 - 2)  # two sets were kept
+    assert not list((tmp_path / "cut").rglob("gradients"))
 
 
 def test_a_method_that_fails_is_a_row_and_stops_no_other(tmp_path, monkeypatch):
@@ -440,8 +486,8 @@ def test_opd_and_vopd_have_the_same_mean_and_the_baseline_has_the_smaller_varian
     probe = probe_of(tmp_path, "plan.prompts=16", "probe.sets=16")
     rows = {}
     for name in ("opd", "vopd", "gkd_fkl"):
-        found = Gradients(probe.subject, load_method(name).estimator, Sketch(probe.parameters, 0).of)
-        rows[name] = torch.stack([found.of(as_written(one))[0] for one in probe.bank()])
+        estimator, kept = load_method(name).estimator, Sketch(probe.parameters, 0).of
+        rows[name] = torch.cat([of(probe.subject, estimator, as_written(one), kept) for one in probe.bank()])
     same = same_mean(gram([rows["opd"], rows["vopd"]]).numpy(), seed=0)
     other = same_mean(gram([rows["opd"], rows["gkd_fkl"]]).numpy(), seed=0)
     assert same.low < 0 < same.high < 0.5
@@ -450,15 +496,57 @@ def test_opd_and_vopd_have_the_same_mean_and_the_baseline_has_the_smaller_varian
     assert variances["vopd"] < 0.6 * variances["opd"]
 
 
+METHODS = ("opd", "vopd", "veto", "opd_full", "tropd_no_prefix", "minillm")
+
+
+@pytest.mark.parametrize("source", [STUDENT, Mixture(alpha=0.5)], ids=["student", "mixture"])
+def test_methods_together_are_what_they_are_alone(source, tmp_path):
+    where = llama(micro_batches=2)
+    banks = [Bank(tmp_path / name, where, source, 3, 2) for name in ("together", *METHODS)]
+    together = measured(where, banks[0], *METHODS, at_once=4)
+    for bank, name in zip(banks[1:], METHODS, strict=True):
+        one, other = products(together, name), products(measured(where, bank, name, at_once=1), name)
+        assert torch.equal(one.inner, other.inner), name
+        assert torch.equal(one.within, other.within), name
+
+
+def test_one_set_has_one_run_of_the_student_and_every_gradient_once(tmp_path, monkeypatch):
+    """However many methods there are; the exact gradients are those of two of them."""
+    where, runs, shares = llama(micro_batches=2), [], []
+    init, share = Trunk.__init__, Gradients.share
+    monkeypatch.setattr(Trunk, "__init__", lambda self, *given: (runs.append(1), init(self, *given))[1])
+    monkeypatch.setattr(Gradients, "share", lambda self, *given: (shares.append(1), share(self, *given))[1])
+    measured(where, Bank(tmp_path, where, STUDENT, 3, 2), *METHODS, at_once=10)
+    assert len(runs) == 3 * 2
+    assert len(shares) == 3 * 2 * (len(METHODS) + 1)  # gkd_fkl, which was not asked for
+
+
 def test_memory_does_not_grow_with_the_number_of_methods(tmp_path):
-    """What is held of gradients: one method's, and the exact ones."""
+    """What is held of all sets: the exact gradients; of others, those of one set and `at_once` methods."""
     where = llama()
-    measure = Measure(where, Bank(tmp_path, where, STUDENT, 3, 2), whole, lambda: None)
+    measure = measured(where, Bank(tmp_path, where, STUDENT, 3, 2), "opd", "vopd", "veto")
     for name in ("opd", "vopd", "veto"):
-        measure.products(load_method(name).estimator)
+        products(measure, name)
     held = [value for rows in measure._exact.values() for value in rows]
     assert len(held) == 2
     assert all(value.shape == (3, sum(p.numel() for p in where.parameters)) for value in held)
+
+
+def test_a_gradient_file_that_is_damaged_is_drawn_again(tmp_path):
+    where = llama()
+    bank, name = Bank(tmp_path, where, STUDENT, 2, 2), Job(load_method("opd").estimator).name
+    once = products(measured(where, bank, "opd"), "opd")
+    path = tmp_path / "gradients" / name / "set-001.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    again = products(measured(where, bank, "opd"), "opd")
+    assert torch.equal(once.inner, again.inner)
+
+
+def test_rollouts_that_cannot_be_drawn_are_a_failure_of_those_who_need_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(TeacherPrefix, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("no such prefix")))
+    rows = probe_of(tmp_path, "methods=[tropd]", "rollouts=both").perform()["methods"]
+    assert (rows["tropd (own)"]["status"], rows["tropd (own)"]["reason"]) == ("failed", "RuntimeError: no such prefix")
+    assert rows["tropd"]["status"] == rows["opd"]["status"] == "measured"
 
 
 # ---------------------------------------------------------------- students of a run

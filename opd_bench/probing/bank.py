@@ -1,4 +1,4 @@
-"""Rollout sets with the teacher's hidden states, drawn once and kept in files: one set in memory at a time."""
+"""Rollout sets with both models' hidden states, drawn once and kept in files: one set in memory at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +28,7 @@ class RolloutSet(NamedTuple):
     mask: Tensor  # [B, T + 1] True on prompt and response
     response: Tensor  # [B, T] True where the next token is scored
     origin: Tensor  # [B, T]
+    student: Tensor  # [B, T, H] hidden states, for whoever needs no gradient
     teacher: Tensor  # [B, T, H'] hidden states
     token: Tensor  # [D, B, T]
     behaviour_logp: Tensor  # [D, B, T]
@@ -38,13 +39,14 @@ class RolloutSet(NamedTuple):
         """D."""
         return len(self.token)
 
-    def batch(self, version: int, student: Tensor, rows: slice = slice(None)) -> ScoredBatch:
-        """Some rows of one version, with the student's hidden states."""
-        fixed = (self.teacher[rows], self.token[version, rows], self.response[rows], self.origin[rows])
-        return ScoredBatch(student, *fixed, self.behaviour_logp[version, rows], self.uniform[version, rows])
+    def batch(self, version: int, rows: slice = slice(None)) -> ScoredBatch:
+        """Some rows of one version, without gradient."""
+        states, fixed = (self.student[rows], self.teacher[rows]), (self.response[rows], self.origin[rows])
+        drawn = (self.behaviour_logp[version, rows], self.uniform[version, rows])
+        return ScoredBatch(*states, self.token[version, rows], *fixed, *drawn)
 
     def states(self, network: Network, rows: slice = slice(None)) -> Tensor:  # [B, T, H]
-        """Hidden states where tokens are scored."""
+        """Hidden states where tokens are scored, computed anew."""
         return network.hidden(self.ids[rows], self.mask[rows])[:, :-1]
 
 
@@ -79,7 +81,8 @@ def drawn(subject: Subject, source: Source, number: int, redraws: int) -> Rollou
         mask=rollout.mask,
         response=rollout.response[:, 1:],
         origin=rollout.origin[:, 1:],
-        teacher=_teacher(subject, rollout),
+        student=_states(subject, subject.student, rollout),
+        teacher=_states(subject, subject.teacher, rollout),
         token=rollout.ids[None, :, 1:],
         behaviour_logp=rollout.behaviour_logp[None, :, 1:],
         uniform=uniform[None],
@@ -91,8 +94,8 @@ def drawn(subject: Subject, source: Source, number: int, redraws: int) -> Rollou
     )
 
 
-def _teacher(subject: Subject, rollout: Rollout) -> Tensor:
-    parts = [subject.teacher.hidden(rollout.ids[rows], rollout.mask[rows]) for rows in subject.pieces(len(rollout.ids))]
+def _states(subject: Subject, network: Network, rollout: Rollout) -> Tensor:
+    parts = [network.hidden(rollout.ids[rows], rollout.mask[rows]) for rows in subject.pieces(len(rollout.ids))]
     return torch.cat(parts)[:, :-1]
 
 
@@ -102,8 +105,7 @@ def _redrawn(subject: Subject, one: RolloutSet, numbers: Tensor) -> RolloutSet:
     token, logp = (value.expand(len(numbers), -1, -1).clone() for value in (one.token, one.behaviour_logp))
     for rows in subject.pieces(len(one.ids)):
         own = one.response[rows] & (one.origin[rows] == Origin.STUDENT)
-        states = one.states(subject.student, rows)[own]
-        fresh, logps = _tokens(subject, states, numbers[:, rows, :, 0][:, own])
+        fresh, logps = _tokens(subject, one.student[rows][own], numbers[:, rows, :, 0][:, own])
         token[:, rows][:, own], logp[:, rows][:, own] = fresh, logps
     return one._replace(
         token=torch.cat([one.token, token]),

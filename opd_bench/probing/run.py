@@ -1,13 +1,11 @@
 """A probe from its configuration to its record: every method asked for, at one student, on one bank."""
 
 import json
-import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from inspect import getsource
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from opd_bench.catalogue import Method, load_method, method_names
 from opd_bench.configs import made
+from opd_bench.estimators.base import Estimator
 from opd_bench.maths.sketch import Sketch
 from opd_bench.models.load import digest
 from opd_bench.models.pair import Readers
 from opd_bench.probing.bank import Bank
 from opd_bench.probing.content import content
-from opd_bench.probing.measure import Measure, prefixes
+from opd_bench.probing.drawing import FAILURES
+from opd_bench.probing.measure import Measure
 from opd_bench.probing.plan import ProbePlan
+from opd_bench.probing.shelf import described
 from opd_bench.probing.subject import Subject
 from opd_bench.redraw import moment_sums, relative
 from opd_bench.reporting.protocol import REFERENCE
@@ -33,6 +34,9 @@ from opd_bench.tokens import Origin, PromptBatch
 from opd_bench.training.data import Problems
 from opd_bench.training.kept import kept, progress_of
 from opd_bench.training.plan import Plan
+
+HELD = 1 << 30
+"""Bytes of one set's gradients, of several methods, that are held at one time."""
 
 
 class Row(NamedTuple):
@@ -145,42 +149,56 @@ class Probe:
         parts = {row.key: part for row in self.rows if (part := self._kept(row))}
         missing = [row for row in self.rows if row.key not in parts]
         with self._progress() as bar:
-            task = bar.add_task("", total=self._ticks(missing), told="the rollouts")
-            common = Measure(self.subject, self.bank(), self.sketch.of, lambda: bar.advance(task))
-            for row in missing:
-                bar.update(task, told=row.key)
-                measure = common
-                if row.own:
-                    measure = Measure(self.subject, self.bank(row), self.sketch.of, lambda: bar.advance(task))
-                parts[row.key] = self._measured(row, measure)
+            task = bar.add_task("")
+            measures = list(self._measures(missing, partial(bar.advance, task)))
+            jobs = sum(len(measure.jobs(estimators(rows))) + len(rows) for measure, rows in measures)
+            bar.update(task, total=jobs * self.lab.sets)
+            for measure, rows in measures:
+                measure.draw(estimators(rows))
+                for row in rows:
+                    parts[row.key] = self._measured(row, measure)
+                    bar.advance(task, self.lab.sets)  # as much as drawing it, more or less
+                measure.shelf.clear()
         ordered = {row.key: parts[row.key] for row in self.rows}
         return read_record(write_record(self.folder, content(self, ordered, time.time() - started), PROBE), PROBE)
 
+    def _measures(self, rows: list[Row], tick: Callable[[int], None]) -> Iterator[tuple[Measure, list[Row]]]:
+        """Every bank with those who are measured on it: the common one with many, a method's own with one."""
+        common = [row for row in rows if not row.own]
+        banks = [(self.bank(), common)] if common else []
+        banks += [(self.bank(row), [row]) for row in rows if row.own]
+        at_once = max(1, HELD // (8 * self.sketch.size * self.lab.redraws))
+        for bank, some in banks:
+            measure = Measure(self.subject, bank, self.sketch.of, at_once, tick)
+            if self.config["again"]:
+                measure.shelf.clear()
+            yield measure, some
+
     def _measured(self, row: Row, measure: Measure) -> dict[str, Any]:
         """A method's part. One that fails does not stop the others, and is tried again next time."""
-        started, complaint = time.time(), self.folder / row.file(".error.txt")
+        complaint = self.folder / row.file(".error.txt")
         if not row.learns:
             return {"status": "nothing to learn", "reason": "its estimator learns from no token of the student"}
         try:
             part = {"status": "measured", "reason": "", **self._figures(row, measure)}
-        except (ValueError, RuntimeError, ArithmeticError) as error:
+        except FAILURES as error:
             complaint.write_text(traceback.format_exc())
             return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-        part["seconds"] = time.time() - started
         complaint.unlink(missing_ok=True)
         write_whole(self._path(row), json.dumps(part))
         return part
 
     def _figures(self, row: Row, measure: Measure) -> dict[str, Any]:
-        estimator = row.method.estimator
-        inner, within = measure.products(estimator)
-        where = prefixes(self.subject, estimator, measure.bank, self.lab.prefixes)
+        started, estimator = time.time(), row.method.estimator
+        inner, within, seconds = measure.products(estimator)
+        where = measure.prefixes(estimator, self.lab.prefixes)
         uniform = self.subject.draws(self.lab.sets).uniform("moments", len(where.student), self.lab.redraws, 2)
         sums = moment_sums(estimator, where, self.progress, uniform.to(where.student))
         return {
             "products": inner.tolist(),
             "within": None if within is None else within.tolist(),
             "exact": relative(sums),
+            "seconds": seconds + time.time() - started,
         }
 
     def _path(self, row: Row) -> Path:
@@ -204,18 +222,15 @@ class Probe:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
             console=self.console,
             transient=True,
             disable=not self.bar,
         )
 
-    def _ticks(self, rows: list[Row]) -> int:
-        """Sets to go through: two exact gradients for the common rollouts, and two more for every own source."""
-        learning = [row for row in rows if row.learns]
-        own = sum(row.own for row in learning)
-        exact = 2 * own + 2 * (own < len(learning))
-        return int(self.lab.sets * (len(learning) + exact))
+
+def estimators(rows: Iterable[Row]) -> list[Estimator]:
+    """Of those who learn something."""
+    return [row.method.estimator for row in rows if row.learns]
 
 
 def _rows(asked: list[str], rollouts: str) -> Iterator[Row]:
@@ -230,11 +245,6 @@ def _rows(asked: list[str], rollouts: str) -> Iterator[Row]:
             yield Row(name, method, own=False)
         if rollouts != "common" and other:
             yield Row(name, method, own=True)
-
-
-def described(part: Any) -> list[Any]:
-    """An estimator or a source: its settings, and the file that it is written in."""
-    return [type(part).__name__, part.settings(), getsource(sys.modules[type(part).__module__])]
 
 
 _STUDENT = Student()

@@ -174,7 +174,7 @@ def tagged(family: str, evaluation: Figures) -> dict[str, float]:
 
 
 class Judge(pl.Callback):
-    """Before the first step, on the validation split now and then, and after the last step."""
+    """Before the first step, on the validation split now and then, and after the last step: there the teacher too."""
 
     def __init__(self, plan: Evaluation, tests: Mapping[str, Problems], validation: Problems, anchors: Anchors):
         self.plan, self.tests, self.validation, self.anchors = plan, tests, validation, anchors
@@ -182,11 +182,10 @@ class Judge(pl.Callback):
         self.files: dict[str, bytes] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The untrained student and the teacher, unless the run is a resumed one and knows."""
+        """The untrained student, unless the run is a resumed one and knows."""
         assert isinstance(module, Distillation)
         if not self.evaluation["before"]:
-            for which, who in (("before", Origin.STUDENT), ("teacher", Origin.TEACHER)):
-                self.evaluation[which] = self.anchors.figures(which, partial(self._tested, module, who))
+            self._anchored("before", module, Origin.STUDENT)
             for logger in trainer.loggers:
                 logger.log_metrics(tagged("eval/test_", self.evaluation["before"]), step=0)
 
@@ -200,6 +199,8 @@ class Judge(pl.Callback):
             asked = Asked(self.validation, min(self.plan.validation_problems, size or sys.maxsize), 1)
             module.metrics |= _tagged("eval/", self._judged(module, asked).figures)
         if step == module.plan.steps:
+            if not self.evaluation["teacher"]:  # it stays as it is, so that training need not wait for it
+                self._anchored("teacher", module, Origin.TEACHER)
             self.evaluation["after"], self.files[RESPONSES] = self._tested(module, Origin.STUDENT)
             module.metrics |= tagged("eval/test_", self.evaluation["after"])
 
@@ -210,6 +211,10 @@ class Judge(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As saved."""
         self.evaluation, self.files = state_dict["evaluation"], state_dict["files"]
+
+    def _anchored(self, which: str, module: Distillation, who: Origin) -> None:
+        """A model that no method trained."""
+        self.evaluation[which] = self.anchors.figures(which, partial(self._tested, module, who))
 
     def _tested(self, module: Distillation, who: Origin) -> tuple[Figures, bytes]:
         """Figures and responses on every test."""

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,9 +138,7 @@ def environment(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """What ran it."""
     gpu = torch.cuda.get_device_name() if trainer["accelerator"] == "gpu" else None
     return {
-        "commit": _commit(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in (*LIBRARIES, *(["deepspeed"] if "zero" in trainer["strategy"] else []))},
+        **_software(*LIBRARIES, *(["deepspeed"] if "zero" in trainer["strategy"] else [])),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "device": gpu or platform.processor() or platform.machine(),
         **{name: value for name, value in trainer.items() if name != "_target_"},
@@ -167,6 +166,11 @@ def peak_memory() -> float:
         return float(told.partition("VmHWM:")[2].split()[0]) * 1024
     except (OSError, IndexError):
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS counts in bytes
+
+
+@cache  # what is running stays as it was when it was read
+def _software(*libraries: str) -> dict[str, str | None]:
+    return {"commit": _commit(), "python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def _commit() -> str | None:
