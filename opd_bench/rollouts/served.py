@@ -72,7 +72,9 @@ class Served:
     def push(self, network: Network) -> None:
         """From now on these weights write."""
         with self._apart(), torch.no_grad():
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(checkpoint_of(network).items())})
+            self._llm.collective_rpc(
+                "reload_weights", kwargs={"weights_iterator": iter(checkpoint_of(network).items())}
+            )
             self._llm.apply_model(_repacked)
 
     def write(self, prompts: list[list[int]], seeds: list[int], asked: Asked) -> list[Answer]:

@@ -103,10 +103,7 @@ class VLLM(Settings):
         told = padded(answers, asked.end, ids.device)
         if asked.sampling.temperature == 0:
             return told._replace(logp=torch.zeros_like(told.logp))
-        with evaluating([student.model]):
-            firsts = range(0, len(ids), self.rows)
-            parts = [[part[n : n + self.rows] for part in (ids, mask, told.token, told.mask)] for n in firsts]
-            logp = torch.cat([_scored(student, part, asked.sampling, self.chunk) for part in parts])
+        logp = scored(student, (ids, mask), told, asked.sampling, rows=self.rows, chunk=self.chunk)
         self.gap = float((logp - told.logp)[told.mask].abs().mean())
         if not self.gap <= GAP:
             warnings.warn(
@@ -153,14 +150,23 @@ def padded(answers: Sequence[Answer], end: Sequence[int], device: torch.device) 
     return Written(token, torch.full_like(token, Origin.STUDENT), logp, length, cut)
 
 
-def _scored(network: Network, part: list[Tensor], sampling: Sampling, chunk: int) -> Tensor:  # [B, T]
-    """log-probabilities of responses under the law as it is bent, by one forward pass and the head where they are."""
-    ids, mask, token, response = part
-    first = ids.shape[1] - 1
-    hidden = network.hidden(torch.cat([ids, token], 1), torch.cat([mask, response], 1))[:, first:-1]
-    pairs = zip(hidden[response].split(chunk), token[response].split(chunk), strict=True)
-    found = torch.zeros(token.shape, device=token.device)
-    found[response] = torch.cat([_logp(network, states, tokens, sampling) for states, tokens in pairs])
+@torch.no_grad()
+def scored(
+    network: Network, prompts: tuple[Tensor, Tensor], written: Written, sampling: Sampling, *, rows: int, chunk: int
+) -> Tensor:  # [B, T]
+    """log-probabilities of responses under the law as it is bent, by one forward pass, `rows` at a time.
+
+    The head sees response positions alone, `chunk` at a time.
+    """
+    whole = torch.cat([prompts[0], written.token], 1), torch.cat([prompts[1], written.mask], 1)
+    first, found = prompts[0].shape[1] - 1, torch.zeros(written.token.shape, device=written.token.device)
+    with evaluating([network.model]):
+        for start in range(0, len(found), rows):
+            some = slice(start, start + rows)
+            response = written.mask[some]
+            hidden = network.hidden(whole[0][some], whole[1][some])[:, first:-1][response]
+            pairs = zip(hidden.split(chunk), written.token[some][response].split(chunk), strict=True)
+            found[some][response] = torch.cat([_logp(network, *pair, sampling) for pair in pairs])
     return found
 
 
