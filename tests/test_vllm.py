@@ -12,11 +12,10 @@ import torch
 from scipy.stats import chisquare
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from opd_bench.configs import made
 from opd_bench.models.load import tokenizer
 from opd_bench.models.lora import LoRA, adapted
 from opd_bench.models.network import Network, frozen, right_aligned
-from opd_bench.reporting.record import find_records, read_record
+from opd_bench.reporting.record import read_record
 from opd_bench.rollouts.choices import Alone, Bent, Corrected, Greedy, Sampling
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
@@ -34,8 +33,8 @@ SETTINGS = {"memory_share": 0.3, "cache_gigabytes": 0.25, "sequences": 256, "pos
 
 
 def student(seed: int = 0, **options) -> Network:
-    made = network(seed, **HEADS, **options)
-    return made._replace(model=made.model.float())
+    double = network(seed, **HEADS, **options)
+    return double._replace(model=double.model.float())
 
 
 def engine(**settings) -> VLLM:
@@ -238,6 +237,4 @@ def test_a_run_is_finished_with_tokens_of_its_own_law(pair, tmp_path, method, tr
     assert record["status"] == "finished", record["reason"]
     assert record["training"]["sampler_gap"] < 1e-3
     assert record["budget"]["student_tokens"] > 0
-    assert (record["budget"].get("teacher_tokens", 0) > 0) == (method == "tropd")
-    assert find_records([folder])
-    assert made(OWN)
+    assert (record["budget"]["teacher_tokens"] > 0) == (method == "tropd")

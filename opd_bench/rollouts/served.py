@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 """What vLLM is told where the user's own environment says nothing."""
+
+
+OPEN: WeakSet[Any] = WeakSet()
+"""The engine that is there. vLLM's groups of processes are the process's: a second one would end with the first."""
 
 
 class Asked(NamedTuple):
@@ -53,6 +58,8 @@ class Served:
         with self._apart(), TemporaryDirectory(prefix="opd_bench-") as folder:
             import vllm
 
+            while OPEN:
+                OPEN.pop().shutdown()
             _config_of(network).save_pretrained(folder)
             self._params = vllm.SamplingParams
             self._llm = vllm.LLM(
@@ -67,7 +74,13 @@ class Served:
                 distributed_executor_backend="external_launcher" if _processes() > 1 else None,
                 **options,
             )
+        OPEN.add(self._llm.llm_engine.engine_core)
         self.positions: int = self._llm.llm_engine.model_config.max_model_len
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no other was made since."""
+        return self._llm.llm_engine.engine_core in OPEN
 
     def push(self, network: Network) -> None:
         """From now on these weights write."""

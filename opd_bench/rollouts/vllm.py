@@ -87,12 +87,12 @@ class VLLM(Settings):
 
     def _ready(self, student: Network) -> Served:
         """With the weights as they are. All processes come here together, for vLLM makes groups of them."""
-        if self._served is None:
+        if self._served is None or not self._served.is_open:
             options: dict[str, Any] = {"max_num_seqs": self.sequences, "max_model_len": self.positions}
             options |= {"gpu_memory_utilization": self.memory_share, "enforce_eager": self.eager}
             if self.cache_gigabytes is not None:
                 options["kv_cache_memory_bytes"] = int(self.cache_gigabytes * 2**30)
-            self._served = Served(student, _type(student), options)
+            self._served, self._is_stale = Served(student, _type(student), options), True
         if self._is_stale:
             self._served.push(student)
             self._is_stale = False
