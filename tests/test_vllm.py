@@ -21,6 +21,7 @@ from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
 from opd_bench.rollouts.vllm import VLLM
 from opd_bench.tokens import Origin, Written
+from tests.families import tiny
 from tests.models import END, LIMIT, VOCABULARY, network, prompts
 from tests.runs import SMALL
 
@@ -191,6 +192,12 @@ def test_prompts_that_are_too_long_are_refused_with_what_to_change(plain):
         plain.write(ids, torch.ones_like(ids, dtype=torch.bool), MINE, uniform(1))
 
 
+def test_a_model_that_vllm_would_run_as_transformers_own_is_refused():
+    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+    with pytest.raises(ValueError, match=r"vLLM has no Olmo2ForCausalLM of its own.* choose rollout=own"):
+        written(writers(Network(frozen(tiny("olmo2", **shape)))))
+
+
 def test_the_process_is_afterwards_as_it_was():
     def state():
         generators = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -229,8 +236,10 @@ def test_a_run_is_finished_with_tokens_of_its_own_law(pair, tmp_path, method, tr
     engine = "rollout=vllm", "rollout.cache_gigabytes=0.25", "rollout.eager=true", "rollout.positions=256"
     command = [sys.executable, "-m", "opd_bench.bench", f"method={method}", f"trainer={trainer}", *models, *engine]
     small = [*SMALL, "plan.steps=2", "evaluation.problems=4", "evaluation.every=0", f"results={tmp_path}"]
-    said = subprocess.run([*command, *small], capture_output=True, text=True, check=False)
+    environment = os.environ | {"VLLM_LOGGING_LEVEL": "INFO"}
+    said = subprocess.run([*command, *small], capture_output=True, text=True, check=False, env=environment)
     assert said.returncode == 0, said.stderr[-3000:]
+    assert "Reloading weights" in said.stdout + said.stderr  # vLLM wrote
     assert "nats from the student's" not in said.stderr
     (folder,) = [path.parent for path in tmp_path.rglob("record.json")]
     record = read_record(folder / "record.json")

@@ -74,7 +74,13 @@ class Served:
                 distributed_executor_backend="external_launcher" if _processes() > 1 else None,
                 **options,
             )
-        OPEN.add(self._llm.llm_engine.engine_core)
+            OPEN.add(self._llm.llm_engine.engine_core)
+            (is_foreign,) = self._llm.apply_model(_is_transformers_own)
+        if is_foreign:
+            raise ValueError(
+                f"vLLM has no {type(network.model).__name__} of its own. It would run transformers', whose classes it "
+                "changes for the whole process, so that the student could not be read: choose rollout=own"
+            )
         self.positions: int = self._llm.llm_engine.model_config.max_model_len
 
     @property
@@ -151,6 +157,10 @@ def _config_of(network: Network) -> Any:
     config.architectures = [type(network.model).__name__]
     config.get_text_config().vocab_size = network.vocabulary
     return config
+
+
+def _is_transformers_own(model: nn.Module) -> bool:
+    return any("models.transformers" in each.__module__ for each in type(model).__mro__)
 
 
 def _repacked(model: nn.Module) -> None:
