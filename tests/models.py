@@ -13,16 +13,10 @@ VOCABULARY, LIMIT, END = 48, 12, 2
 def network(seed: int, scale: float = 1.0, **options: object) -> Network:
     """In float64, so that padding and batching show at 1e-12 if they matter."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.4,
-        **{"tie_word_embeddings": True, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": END} | options,
-    )
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    words = {"tie_word_embeddings": True, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": END}
+    settings = {"vocab_size": VOCABULARY, "num_hidden_layers": 2, "initializer_range": 0.4, **shape, **words}
+    config = LlamaConfig(**{**settings, **options})
     return Network(frozen(LlamaForCausalLM(config).double()), scale)
 
 
