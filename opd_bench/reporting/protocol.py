@@ -26,6 +26,7 @@ def protocol_of(config: Mapping[str, Any], task: str, task_version: str, weights
     rate = {"learning_rate": plan.pop("learning_rate")}
     same = [VERSION, config["ruleset"], task_version, *weights]
     same += [{key: config[key] for key in COMPARED if key in config}, plan, config["trainer"]["precision"]]
+    same += [config["rollout"]["_target_"]] if "rollout" in config else []  # what draws, which may draw other numbers
     family = short_digest(same)
     return {
         "name": f"{task}-{config['protocol']}" + ("-tuned" if is_tuned else ""),
