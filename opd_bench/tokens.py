@@ -5,7 +5,7 @@ Notation: student p, teacher q, scored token y, r = log q(y) − log p(y). Argum
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from opd_bench.maths import divergences
+from opd_bench.maths import derivatives, divergences
 from opd_bench.maths.supports import Support
 
 
@@ -102,8 +102,8 @@ class TokenBatch:
 
     @cached_property
     def student_logsumexp(self) -> Tensor:  # [N]
-        """log Σ exp of the student's logits."""
-        return self.student_logits.logsumexp(-1)
+        """log Σ exp of the student's logits, detached: derivatives.log_probs_at knows what it depends on."""
+        return self.student_logits.detach().logsumexp(-1)
 
     @cached_property
     def teacher_logsumexp(self) -> Tensor:  # [N]
@@ -136,13 +136,13 @@ class TokenBatch:
     def student_log_probs(self) -> Tensor:  # [N, V]
         """log p over the vocabulary."""
         self._note("full", "nothing")
-        return divergences.log_probs(self.student_logits)
+        return derivatives.log_probs(self.student_logits)
 
     @cached_property
     def teacher_log_probs(self) -> Tensor:  # [N, V]
         """log q over the vocabulary."""
         self._note("nothing", "full")
-        return divergences.log_probs(self.teacher_logits)
+        return derivatives.log_probs(self.teacher_logits)
 
     @cached_property
     def student_entropy(self) -> Tensor:  # [N]
@@ -157,7 +157,7 @@ class TokenBatch:
     @cached_property
     def reverse_kl(self) -> Tensor:  # [N]
         """KL(p‖q), with gradient through p."""
-        return divergences.reverse_kl(self.student_log_probs, self.teacher_log_probs)
+        return derivatives.reverse_kl(self.student_logits, self.student_log_probs, self.teacher_log_probs)
 
     @cached_property
     def forward_kl(self) -> Tensor:  # [N]
@@ -174,12 +174,24 @@ class TokenBatch:
         index = self._index[key]
         return Support(index, self._student_at(index), self._teacher_at(index))
 
+    def detached(self) -> "TokenBatch":
+        """The same without gradient; what is derived already is not derived again."""
+        found = replace(self, student_logits=self.student_logits.detach())
+        derived = vars(self).keys() - {own.name for own in fields(self)} - {"_index"}
+        vars(found).update({name: vars(self)[name].detach() for name in derived})
+        return found
+
+    def at(self, part: slice) -> "TokenBatch":
+        """Some of them, without gradient."""
+        given = {own.name: getattr(self, own.name) for own in fields(self) if own.init}
+        return replace(self, **{name: value.detach()[part] for name, value in given.items() if value is not None})
+
     def coin(self, probability: Tensor) -> Tensor:  # [N] bool
         """1[uniform < probability]: the only randomness of an estimator, common to all methods at a seed."""
         return self.uniform < probability.detach()
 
     def _student_at(self, index: Tensor) -> Tensor:
-        return divergences.floored(self.student_logits.gather(-1, index) - self.student_logsumexp[:, None])
+        return derivatives.log_probs_at(self.student_logits, self.student_logsumexp, index)
 
     def _teacher_at(self, index: Tensor) -> Tensor:
         return divergences.floored(self.teacher_logits.gather(-1, index) - self.teacher_logsumexp[:, None])

@@ -20,6 +20,7 @@ PLAN = {
     "temperature": 1.0,
     "top_p": 1.0,
     "chunk": 64,
+    "health_tokens": None,
     "learning_rate": 1e-3,
     "beta1": 0.9,
     "beta2": 0.95,

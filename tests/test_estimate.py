@@ -215,7 +215,7 @@ def saved(model, rows: int, length: int, mixed: bool) -> int:
 
 @pytest.mark.parametrize("name", method_names())
 def test_a_chunk_takes_what_its_method_reads(name, tmp_path):
-    """At most as much as foretold, but for what is not of the vocabulary's size, and no less than two thirds of it."""
+    """At most as much as foretold, but for what is not of the vocabulary's size, and no less than half of it."""
     N, V, H = 128, 4096, 4
     for dtype, trainer in ((torch.float32, "32-true"), (torch.bfloat16, "bf16-mixed")):
         found = setup(small_run(tmp_path, name, f"trainer.precision={trainer}"))
@@ -228,7 +228,7 @@ def test_a_chunk_takes_what_its_method_reads(name, tmp_path):
         scorer = Scorer(estimator, heads, N, of_tokens)
         weight = scorer.weights([batch], 0.5)[0]
         measured = peak(lambda s=scorer, b=batch, w=weight: s.score(b, w, 0.5))
-        assert 1 / 1.6 < measured / (N * V * per_logit(found)) < 1.02
+        assert 1 / 1.9 < measured / (N * V * (per_logit(found) + 2 * dtype.itemsize)) < 1.02
 
 
 @pytest.mark.parametrize("method", ["opd", "skd"])
@@ -286,12 +286,14 @@ def test_more_processes_under_zero3_need_less_each(tmp_path):
 
 
 def test_a_chunk_is_at_most_a_micro_batch_and_takes_its_share(tmp_path):
+    """The logits of both models grow with it; what there is of a slice of it does not."""
     sizes = {
         chunk: size_of(large(tmp_path, f"plan.chunk={chunk}"), f"logits of {min(chunk, 2048):,} tokens")
         for chunk in (256, 512, 4096)
     }
-    assert sizes[512] == 2 * sizes[256] == 512 * 151936 * (7 * 4 + 2)
-    assert sizes[4096] == 4 * sizes[512]
+    assert sizes[512] - sizes[256] == 256 * 151936 * 2 * 2
+    assert sizes[4096] - sizes[256] == 7 * (sizes[512] - sizes[256])
+    assert size_of(large(tmp_path, "plan.chunk=null"), "logits of 832 tokens") < sizes[4096]
 
 
 def test_a_resting_teacher_is_there_when_it_is_read(tmp_path):

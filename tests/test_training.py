@@ -325,7 +325,7 @@ def test_learning_rates_rise_and_fall_as_planned():
 
 def plan_fields() -> dict:
     counts = dict.fromkeys(("prompts", "rollouts", "micro_batches", "response_limit", "chunk"), 1)
-    law = {"temperature": 1.0, "top_p": 1.0}
+    law = {"temperature": 1.0, "top_p": 1.0, "health_tokens": None}
     optimiser = {"learning_rate": 1.0, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.0, "clip": None}
     return {"steps": 100, **counts, **law, **optimiser, "warmup": 4, "decay": "linear", "floor": 0.05}
 

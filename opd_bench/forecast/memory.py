@@ -15,6 +15,7 @@ tests/test_estimate.py holds this to what autograd saves, within a factor of 1.5
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from opd_bench.chunks import affordable, slice_of
 from opd_bench.forecast.ledger import Writing
 from opd_bench.forecast.setup import Setup
 from opd_bench.models.outline import Outline
@@ -24,8 +25,8 @@ PHASES = ("rollout", "teacher", "student", "update", "evaluation")
 """Writing, the teacher's reading, forward and backward, the optimiser's step, judging."""
 PACKED = {None: 0.0, "4bit": 0.5 + 4 / 64, "8bit": 1.0}
 """Bytes of a quantised number: nf4 has a float32 scale for every 64."""
-COPIES = {0: 7, 1: 8, 2: 15}
-"""Float32 tensors [chunk, V] at once, by how many models a method reads in full; what is watched alone has 7."""
+COPIES = {0: 5.1, 1: 5.1, 2: 10.1}
+"""Float32 tensors [slice, V] at once, by how many models a method reads in full; what is watched alone has 5."""
 DECODING, READER, BENT = 9, 12, 24
 """Bytes of every row and token of the vocabulary, to draw one token: first reader, others, a cut law."""
 BUCKET, LIVE = 200_000_000, 1_000_000_000
@@ -167,8 +168,10 @@ def _learning(setup: Setup) -> Iterator[Item]:
         casts = 2.0 * (student.linear + student.vocabulary * student.hidden)
         spread = student.layers if setup.layout.gradient_checkpointing and student.is_adapted else 1
         yield Item("weights in bfloat16", {"student": casts / spread})
-    scored = min(setup.plan.chunk, setup.micro_batch * setup.plan.response_limit)
-    yield Item(f"logits of {scored:,} tokens", {"student": scored * student.vocabulary * per_logit(setup)})
+    scored = chunk(setup)
+    logits = 2.0 * size.compute * scored * student.vocabulary
+    sliced = min(scored, slice_of(student.vocabulary, "cuda")) * student.vocabulary * per_logit(setup)
+    yield Item(f"logits of {scored:,} tokens", {"student": logits + sliced})
     rows = setup.micro_batch * setup.plan.response_limit
     held = rows * (student.hidden * (size.weights + 8) + teacher.hidden * size.teacher)
     head = 8.0 * student.vocabulary * student.hidden if student.head_learns else 0.0
@@ -176,10 +179,16 @@ def _learning(setup: Setup) -> Iterator[Item]:
     yield Item("gradient of the head", {"student": head})
 
 
+def chunk(setup: Setup) -> int:
+    """Tokens whose logits are there at once."""
+    most = setup.plan.chunk or affordable(setup.student.vocabulary, "cuda")
+    return min(most, setup.micro_batch * setup.plan.response_limit)
+
+
 def per_logit(setup: Setup) -> float:
-    """Bytes of everything of the size [chunk, V], for every logit."""
-    whole = sum(read == "full" for read in setup.cost)
-    return 4.0 * COPIES[whole] + (2.0 if Bytes.of(setup).compute == 2 else 0.0)
+    """Bytes of everything of the size [slice, V] beside the logits themselves, for every logit."""
+    widened = 2 if Bytes.of(setup).compute == 2 else 0
+    return 4.0 * (COPIES[sum(read == "full" for read in setup.cost)] + widened)
 
 
 def activations(setup: Setup, rows: int, length: int) -> float:

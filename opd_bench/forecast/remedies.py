@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from opd_bench.forecast.memory import PHASES, memory
+from opd_bench.forecast.memory import PHASES, chunk, memory
 from opd_bench.forecast.setup import Setup
 
 WORTH = 0.02
@@ -60,7 +60,7 @@ def _gentle(setup: Setup) -> Iterator[Remedy]:
         yield Remedy(words, setup.changed("layout", gradient_checkpointing=True))
     if plan.micro_batches < plan.rows:
         yield Remedy(f"plan.micro_batches={plan.rows}", setup.changed("plan", micro_batches=plan.rows))
-    if plan.chunk > CHUNK:
+    if chunk(setup) > CHUNK:
         yield Remedy(f"plan.chunk={CHUNK}", setup.changed("plan", chunk=CHUNK))
     if setup.evaluation.batch > BATCH:
         yield Remedy(f"evaluation.batch={BATCH}", setup.changed("evaluation", batch=BATCH))

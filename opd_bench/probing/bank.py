@@ -115,7 +115,7 @@ def _redrawn(subject: Subject, one: RolloutSet, numbers: Tensor) -> RolloutSet:
 def _tokens(subject: Subject, states: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     """M tokens y ~ p at each of N states, and log p(y): [M, N] each, from `numbers` [M, N]."""
     head, found = subject.student.head, []
-    for part, number in zip(states.split(subject.plan.chunk), numbers.split(subject.plan.chunk, -1), strict=True):
+    for part, number in zip(states.split(subject.chunk), numbers.split(subject.chunk, -1), strict=True):
         law = log_probs(head.logits(head.project(part)).float())
         token = torch.stack([sampled(law, one) for one in number])
         found.append((token, law.gather(-1, token.T).T))

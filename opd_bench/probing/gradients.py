@@ -34,7 +34,7 @@ class Gradients:
     kept: Kept
 
     def __post_init__(self) -> None:
-        self.scorer = Scorer(self.estimator, self.subject.heads, self.subject.plan.chunk)
+        self.scorer = Scorer(self.estimator, self.subject.heads, self.subject.chunk)
 
     def of(self, one: RolloutSet) -> Tensor:  # [D, K]
         """∇ Σ w ℓ / denominator for every version of the set's tokens; the student is run once for all of them."""

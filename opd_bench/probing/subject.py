@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from opd_bench.chunks import affordable
 from opd_bench.models.network import Network, learning
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
@@ -45,6 +46,11 @@ class Subject:
     def device(self) -> torch.device:
         """Where all of it is."""
         return self.prompts.ids.device
+
+    @property
+    def chunk(self) -> int:
+        """For how many tokens the logits are there at once."""
+        return self.plan.chunk or affordable(self.teacher.vocabulary, self.device.type)
 
     def draws(self, number: int) -> Draws:
         """The randomness of one rollout set."""

@@ -21,7 +21,7 @@ def memory_hint(module: Distillation) -> str:
     pieces = -(-plan.micro_batches // processes())
     batch = -(-responses // pieces)
     kept = numbers(module.student.parameters()) + STATE * numbers(learning(module.student))
-    tokens, vocabulary = min(plan.chunk, batch * plan.response_limit), module.teacher.vocabulary
+    tokens, vocabulary = min(module.chunk, batch * plan.response_limit), module.teacher.vocabulary
     return (
         f"a step had {responses:,} responses of up to {plan.response_limit:,} tokens in each process, "
         f"in {_counted(pieces, 'micro-batch', 'es')}; the loss took {tokens:,} tokens × {vocabulary:,} "

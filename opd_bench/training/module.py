@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method
+from opd_bench.chunks import affordable
 from opd_bench.maths.reduction import mean_of
 from opd_bench.models.network import Network, learning
 from opd_bench.rollouts.draws import Draws
@@ -40,13 +41,14 @@ class Seen(NamedTuple):
     batches: list[ScoredBatch]
     scored: list[Scored]
 
-    def means(self, kind: Literal["stats", "observed"]) -> dict[str, float]:
-        """Over all scored tokens of the global batch."""
-        parts = [getattr(scored, kind) for scored in self.scored]
-        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        sums = summed({name: float(value.double().sum()) for name, value in values.items()})
-        counts = summed({name: len(value) for name, value in values.items()})
-        return {name: total / counts[name] if counts[name] else math.nan for name, total in sums.items()}
+    def means(self) -> dict[str, float]:
+        """Over all tokens of the global batch that were looked at, by tag; the device is waited for once."""
+        looks = {f"train/{name}": [one.observed[name] for one in self.scored] for name in self.scored[0].observed}
+        looks |= {f"estimator/{name}": [one.stats[name] for one in self.scored] for name in self.scored[0].stats}
+        values = {tag: torch.cat(parts) for tag, parts in looks.items()}
+        sums = torch.stack([value.double().sum() for value in values.values()]).tolist() if values else []
+        found = summed(dict(zip(values, sums, strict=True)) | {f"{tag} count": len(values[tag]) for tag in values})
+        return {tag: found[tag] / found[f"{tag} count"] if found[f"{tag} count"] else math.nan for tag in values}
 
 
 class Distillation(pl.LightningModule):
@@ -86,6 +88,7 @@ class Distillation(pl.LightningModule):
             lr=plan.learning_rate,
             betas=(plan.beta1, plan.beta2),
             weight_decay=plan.weight_decay,
+            fused=True,
         )
 
     def train_dataloader(self) -> DataLoader[PromptBatch]:
@@ -173,7 +176,7 @@ class Distillation(pl.LightningModule):
     def _backward(self, rollout: Rollout, progress: float) -> Tensor:
         """Gradients of Σ w ℓ / denominator over this process's micro-batches; the value of it over all processes'."""
         heads = Heads(self.pupil.head, self.teacher.head)
-        scorer = Scorer(self.estimator, heads, self.plan.chunk, of_tokens, gathered)
+        scorer = Scorer(self.estimator, heads, self.chunk, of_tokens, self.plan.health_tokens, gathered)
         parts = pieces(rollout, self.rows, self.plan.rows, self.pieces)
         batches = self._batches(parts)
         with self.timed("loss"):
@@ -230,9 +233,8 @@ class Distillation(pl.LightningModule):
         assert self.seen is not None
         return {
             "train/loss": float(loss),
-            **{f"train/{name}": mean for name, mean in self.seen.means("observed").items()},
+            **self.seen.means(),
             **{f"train/{name}": value for name, value in of_sequences(self.rollout, gathered).items()},
-            **{f"estimator/{name}": mean for name, mean in self.seen.means("stats").items()},
         }
 
     @contextmanager
@@ -241,6 +243,11 @@ class Distillation(pl.LightningModule):
         start, others = perf_counter(), sum(self.seconds.values())
         yield
         self.seconds[phase] += perf_counter() - start - (sum(self.seconds.values()) - others)
+
+    @property
+    def chunk(self) -> int:
+        """For how many tokens the logits are there at once."""
+        return self.plan.chunk or affordable(self.teacher.vocabulary, self.device.type)
 
     @property
     def draws(self) -> Draws:

@@ -24,7 +24,8 @@ class Plan(Settings):
     response_limit: Count  # tokens
     temperature: Positive  # at which the student writes; a teacher always does at 1
     top_p: Mass  # the likeliest tokens with this much of the mass are what the student writes from
-    chunk: Count  # tokens whose logits exist at once
+    chunk: Count | None  # tokens whose logits exist at once; null: as many as a fixed amount of memory has room for
+    health_tokens: Count | None  # of a micro-batch, evenly spread, that signs of health are read from; null: all
     learning_rate: Positive
     beta1: Share
     beta2: Share
