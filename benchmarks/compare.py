@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.clock import Side
-from benchmarks.models import Shape
+from benchmarks.memory import Peak
+from benchmarks.models import CPU, Place, Shape
 from benchmarks.ours import Ours
 from benchmarks.peers import PEERS, Peer
 from opd_bench.catalogue import load_method
@@ -25,26 +26,38 @@ Tell = Callable[[str], None]
 def compared(sides: Sequence[Side], repeats: int, tell: Tell = lambda _: None) -> dict[str, Any]:
     """Steps of each side: the order is turned by one at every repeat."""
     rows: dict[str, list[Any]] = {side.name: [] for side in sides}
+    peaks: dict[str, int] = {}
     for repeat in range(WARM + repeats):
         first = repeat % len(sides)
         for side in [*sides[first:], *sides[:first]]:
             tell(f"{side.name}, step {repeat + 1} of {WARM + repeats}")
+            peak = Peak() if repeat == WARM - 1 else None
             row = side.step()
+            if peak is not None:
+                peaks[side.name] = peak.bytes()
             if repeat >= WARM:
                 rows[side.name].append(row)
-    return {side.name: {"steps": rows[side.name], "losses": side.losses, "check": side.check} for side in sides}
+    return {
+        side.name: {
+            "steps": rows[side.name],
+            "bytes": peaks[side.name],
+            "losses": side.losses[: WARM + repeats],
+            "check": side.check,
+        }
+        for side in sides
+    }
 
 
 def cell(
-    shape: Shape, makers: Sequence[Callable[..., Side]], repeats: int, tell: Tell = lambda _: None, **place: Any
+    shape: Shape, makers: Sequence[Callable[..., Side]], repeats: int, place: Place = CPU, tell: Tell = lambda _: None
 ) -> dict[str, Any]:
     """One cell of the grid: sides are made, stepped and thrown away."""
     steps = WARM + repeats + 1
     sides = []
     for maker in makers:
-        sides.append(side := maker(shape=shape, steps=steps, **place))
+        sides.append(side := maker(shape=shape, steps=steps, place=place))
         if isinstance(side, Peer):
-            side.scored = partial(rescored, precision=place.get("precision", "fp32"))
+            side.scored = rescored
     try:
         return {"shape": shape_json(shape), "sides": compared(sides, repeats, tell)}
     finally:
@@ -55,11 +68,11 @@ def cell(
 
 
 def rescored(
-    side: Peer, ids: torch.Tensor, mask: torch.Tensor, response: torch.Tensor, theirs: float, precision: str
+    side: Peer, ids: torch.Tensor, mask: torch.Tensor, response: torch.Tensor, theirs: float
 ) -> dict[str, float]:
     """A peer's loss, and ours of the very tokens and weights it was computed on."""
     networks = [Network(model) for model in (side.student, side.teacher)]
-    with torch.no_grad(), torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.no_grad(), torch.autocast(ids.device.type, torch.bfloat16, enabled=side.place.precision == "bf16"):
         states = [network.hidden(ids, mask)[:, :-1] for network in networks]
         zeros = torch.zeros(ids.shape[0], ids.shape[1] - 1, device=ids.device)
         origin = torch.full_like(ids[:, 1:], Origin.STUDENT)

@@ -12,6 +12,21 @@ PROMPTS = (16, 32)
 """Tokens of the shortest and of the longest prompt, unless a shape says otherwise."""
 
 
+class Place(NamedTuple):
+    """Where a step is taken, and in which numbers."""
+
+    device: str = "cpu"  # cpu | cuda
+    precision: str = "fp32"  # fp32 | bf16: weights in float32, computing in bfloat16
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+CPU = Place()
+
+
 class Trunk(NamedTuple):
     """A model's size without its vocabulary."""
 

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from benchmarks.clock import Side
-from benchmarks.models import PROMPTS, Shape, pair, questions, text, tokenizer
+from benchmarks.models import CPU, PROMPTS, Place, Shape, pair, questions, text, tokenizer
 from opd_bench.catalogue import load_method
 from opd_bench.configs import conf_dir, known, made
 from opd_bench.models.network import Network
@@ -58,15 +58,13 @@ class Noise(Task):
 class Ours(Side):
     """A method of this project's. `measured` has the callbacks that a benchmark run measures the gradient with."""
 
-    def __init__(
-        self, method: str, shape: Shape, steps: int, precision: str = "fp32", device: str = "cpu", measured: bool = False
-    ):
+    def __init__(self, method: str, shape: Shape, steps: int, place: Place = CPU, measured: bool = False):
         super().__init__(f"ours {method}" + (", measured" if measured else ""))
         asked = questions(shape, shape.batch * steps)
         words = Words(tokenizer(shape.vocabulary), made(setting()["prompts"]), [shape.vocabulary])
         answer = text(torch.arange(shape.new_tokens) % (shape.vocabulary - PROMPTS[0]) + PROMPTS[0] // 2)
         problems = Problems(Noise(asked=asked, answer=answer), words, "train", 0)
-        student, teacher = (Network(model) for model in pair(shape, device))
+        student, teacher = (Network(model) for model in pair(shape, place.device))
         chosen = {"steps": steps, "prompts": shape.batch, "response_limit": shape.new_tokens}
         plan = made(plan_for(shape, micro_batches=2 if measured else 1, **chosen))
         self.module = Distillation(student, teacher, load_method(method), plan, problems)
@@ -77,13 +75,15 @@ class Ours(Side):
         self.layout: Layout = made(
             yaml.safe_load(known("trainer", "cpu").read_text(encoding="utf-8"))
             | {
-                "accelerator": "gpu" if device == "cuda" else "cpu",
-                "precision": "bf16-mixed" if precision == "bf16" else "32-true",
+                "accelerator": "gpu" if place.device == "cuda" else "cpu",
+                "precision": "bf16-mixed" if place.precision == "bf16" else "32-true",
                 "threads": torch.get_num_threads(),
             }
         )
         self.steps = steps
         self._watch()
+
+        self.module.writers.engine = made(yaml.safe_load(known("rollout", "own").read_text(encoding="utf-8")))
 
     def run(self) -> None:
         """Lightning's loop."""
@@ -134,7 +134,11 @@ def setting() -> Any:
 
 def plan_for(shape: Shape, **chosen: Any) -> Any:
     """The embedded benchmark's plan with other sizes and a constant learning rate."""
-    plan = setting()["plan"]
-    if plan["chunk"] is not None:
-        chosen["chunk"] = max(1, min(plan["chunk"], LOGITS // shape.vocabulary))
-    return plan | {"rollouts": 1, "warmup": 0, "decay": "constant"} | chosen
+    fixed = {"rollouts": 1, "warmup": 0, "decay": "constant", "chunk": chunk_for(shape.vocabulary)}
+    return setting()["plan"] | fixed | chosen
+
+
+def chunk_for(vocabulary: int) -> int | None:
+    """The plan's; where it is a number that is meant for a small vocabulary, as many tokens as are no more logits."""
+    chunk = setting()["plan"]["chunk"]
+    return None if chunk is None else max(1, min(chunk, LOGITS // vocabulary))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.clock import Side
-from benchmarks.models import Shape, pair, questions, tokenizer
+from benchmarks.models import CPU, Place, Shape, pair, questions, tokenizer
 from benchmarks.ours import plan_for
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -21,10 +21,10 @@ class Peer(Side):
 
     label: str
 
-    def __init__(self, shape: Shape, steps: int, precision: str = "fp32", device: str = "cpu"):
+    def __init__(self, shape: Shape, steps: int, place: Place = CPU):
         super().__init__(self.label)
-        self.shape, self.steps, self.precision, self.device = shape, steps, precision, device
-        self.student, self.teacher = pair(shape, device)
+        self.shape, self.steps, self.place = shape, steps, place
+        self.student, self.teacher = pair(shape, place.device)
         self.tokenizer = tokenizer(shape.vocabulary)
         self.asked = questions(shape, shape.batch * steps)
         self.scored: Callable[..., dict[str, float]] | None = None  # checks the first loss
@@ -63,8 +63,8 @@ class Peer(Side):
             "lr_scheduler_type": "constant",
             "temperature": 1.0,
             "beta": 1.0,  # reverse KL
-            "bf16": self.precision == "bf16",
-            "use_cpu": self.device == "cpu",
+            "bf16": self.place.precision == "bf16",
+            "use_cpu": self.place.device == "cpu",
             "report_to": "none",
             "save_strategy": "no",
             "logging_strategy": "no",
