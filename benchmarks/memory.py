@@ -113,7 +113,7 @@ def _ours(method: str) -> Callable[..., float]:
         estimator = load_method(method).estimator
         loss = batch_loss(estimator, [batch], 0.0, chunk_for(len(own)), Heads(Head(own), Head(theirs)))
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     return function
 
@@ -125,7 +125,7 @@ def _peer(*made: torch.Tensor) -> float:
     mask = torch.ones(student.shape[:2])
     loss, _, _ = _chunked_divergence_loss(student, teacher, own, theirs, mask, 1.0)
     loss.backward()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _plain(*made: torch.Tensor) -> float:
@@ -138,7 +138,7 @@ def _plain(*made: torch.Tensor) -> float:
     laws = F.log_softmax(taught, -1), F.log_softmax(logits, -1)
     loss = F.kl_div(*laws, reduction="none", log_target=True).sum() / student.shape[1]
     loss.backward()
-    return float(loss)
+    return float(loss.detach())
 
 
 _WAYS: dict[str, Callable[..., float]] = dict(zip(WAYS, (_ours("opd_full"), _ours("opd"), _peer, _plain), strict=True))

@@ -29,7 +29,7 @@ PHASE = {
     "moments": "other",
 }
 """What a phase of `Distillation` is called here; its `student` holds the backward pass, which is counted apart."""
-LOGITS = 1 << 26
+LOGITS = 1 << 25
 """Of a chunk, where the plan says how many tokens it has and not how much memory."""
 
 
