@@ -63,6 +63,18 @@ def of_floor(cell: dict[str, Any], name: str, unit: str) -> float:
     return 100 * cell["floor"]["total"] / statistics.median(totals(cell["sides"][name], unit))
 
 
+def beside(methods: dict[str, Any], name: str, reference: str, unit: str) -> Spread:
+    """A method's steps over the means of the reference's last one before and first one after, itself left out."""
+    known = dict(zip(methods[reference]["at"], totals(methods[reference], unit), strict=True))
+    found = []
+    for at, seconds in zip(methods[name]["at"], totals(methods[name], unit), strict=True):
+        before = [place for place in known if place < at]
+        after = [place for place in known if place > at]
+        around = [known[place] for place in (*before[-1:], *after[:1])]
+        found.append(seconds / statistics.mean(around))
+    return Spread.of(found)
+
+
 def apart(check: dict[str, float]) -> float:
     """By how much a peer's loss and ours differ, of their size."""
     return abs(check["theirs"] - check["ours"]) / max(1.0, abs(check["ours"]))

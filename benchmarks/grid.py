@@ -28,9 +28,9 @@ SIZES = {
 }
 QUICK_SIZES = {"new_tokens": (16, 32, 64), "vocabulary": (512, 4096, 32_000), "batch": (2, 4, 8)}
 
-OVER = 2.5
+OVER = 4
 """A step takes about so many times the floor, where nothing is measured yet."""
-LONGEST = 9.0
+LONGEST = 8.0
 """Seconds of a step, foretold, above which a cell waits for --all."""
 
 

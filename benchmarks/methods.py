@@ -9,8 +9,8 @@ from benchmarks.ours import Ours
 from opd_bench.catalogue import load_method, method_names
 
 REFERENCE = "opd"
-BETWEEN = 8
-"""Methods between two steps of the reference, which every method is divided by the nearest of."""
+BETWEEN = 6
+"""Methods between two steps of the reference: each is divided by the mean of those around it."""
 PUBLISHED = {"opd": 25.1, "opd_full": 77.7, "vopd_topk": 32.9}
 """Seconds per step at 4B on one H200, of vOPD's authors (arXiv:2605.07865)."""
 
@@ -25,7 +25,9 @@ def methods(
         for first in range(0, len(chosen), BETWEEN):
             order += [*chosen[first : first + BETWEEN], REFERENCE]
     side = Ours(REFERENCE, shape, len(order) + 1, place)
-    found: dict[str, Any] = {name: {"steps": [], "bytes": [], "cost": _cost(name)} for name in [*chosen, REFERENCE]}
+    found: dict[str, Any] = {
+        name: {"steps": [], "at": [], "bytes": [], "cost": _cost(name)} for name in [*chosen, REFERENCE]
+    }
     try:
         for number, name in enumerate(order):
             tell(f"{name}, step {number + 1} of {len(order)}")
@@ -34,6 +36,7 @@ def methods(
             row = side.step()
             if number:
                 found[name]["steps"].append(row)
+                found[name]["at"].append(number)
                 found[name]["bytes"].append(peak.bytes())
     finally:
         side.close()

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.clock import PHASES
-from benchmarks.figures import CLOSE, Spread, apart, best_peer, failures, of_floor, phases, ratio, totals, unit_of
+from benchmarks.figures import (
+    CLOSE,
+    Spread,
+    apart,
+    beside,
+    best_peer,
+    failures,
+    of_floor,
+    phases,
+    ratio,
+    totals,
+    unit_of,
+)
 from benchmarks.growth import AXES, exponent
 from benchmarks.methods import PUBLISHED, REFERENCE
 from benchmarks.plots import plotted
@@ -183,20 +195,21 @@ def methods(part: dict[str, Any]) -> str:
     reference = found["methods"][REFERENCE]
     memory = statistics.median(reference["bytes"])
     rows = []
-    for name in sorted(whole, key=whole.__getitem__):
+    times = {name: beside(found["methods"], name, REFERENCE, unit) for name in whole}
+    for name in sorted(times, key=times.__getitem__):
         side = found["methods"][name]
-        share = f"{whole[name] / whole[REFERENCE]:.2f}"
+        share = f"{times[name].middle:.2f}"
         theirs = f"{PUBLISHED[name] / PUBLISHED[REFERENCE]:.2f}" if name in PUBLISHED else ""
         peak = f"{statistics.median(side['bytes']) / memory:.2f}"
         parts = [f"{value:.2f}" for value in phases(side, unit).values()]
         cost = f"{side['cost']['student']} / {side['cost']['teacher']}"
         rows.append([name, cost, f"{whole[name]:.2f}", share, theirs, peak, *parts])
-    spread = Spread.of(totals(reference, unit))
     published = ", ".join(f"{name} {seconds} s" for name, seconds in PUBLISHED.items())
     columns = ["method", "reads of student / teacher", "seconds", "of opd's", "published", "memory, of opd's"]
     return (
-        f"## What each method costs\n\n{found['name']}. One step each; {REFERENCE} {len(reference['steps'])} times, "
-        f"{spread.told()} s: what is nearer to 1 than these are to each other is no difference. Published: vOPD's own "
+        f"## What each method costs\n\n{found['name']}. One step each, beside the mean of {REFERENCE}'s "
+        f"before and after; {REFERENCE}'s own {len(reference['steps'])} steps are {times[REFERENCE].told()} times "
+        "those around them, and what is within that is no difference. Published: vOPD's own "
         f"figures at 4B on one H200 (arXiv:2605.07865), {published}, as ratios.\n\n{table([*columns, *PHASES], rows)}"
     )
 
