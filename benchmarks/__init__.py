@@ -1,1 +1,1 @@
-"""What a training step costs here, beside other trainers and beside the least that it could cost."""
+"""Measurements of speed; not part of the package."""
