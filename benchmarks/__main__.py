@@ -39,7 +39,7 @@ def main(given: list[str] | None = None) -> int:
 
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "trl"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if missing := lent():
+    if missing := lent(asked):
         print(f"error: {missing}", file=sys.stderr)
         return 2
     performance = Performance(asked)

@@ -122,7 +122,8 @@ class Side:
         """No more steps."""
         self._closing = True
         self._go.release()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def pause(self) -> None:
         """A step has ended; go on when asked to."""

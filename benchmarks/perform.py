@@ -32,8 +32,10 @@ MAIN, MORE = "opd_full", ("opd", "vopd")
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "lightning")
 
 
-def lent() -> str:
+def lent(asked: argparse.Namespace) -> str:
     """What is missing, and what to do; nothing if nothing is."""
+    if (asked.gpu or asked.device == "cuda") and not torch.cuda.is_available():
+        return "--gpu and --device cuda need a GPU, and torch finds none here"
     if find_spec("trl") is None:
         return (
             "trl is not installed, which is compared with; `make perf` installs it, and so does pip install '.[perf]'"

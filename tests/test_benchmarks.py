@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.clock import PHASES, Clock, Side
-from benchmarks.figures import Spread, failures, ratio
+from benchmarks.figures import Spread, beside, failures, ratio
 from benchmarks.floor import Peaks, floor, parameters, peer_bytes
 from benchmarks.growth import exponent
 from benchmarks.memory import Peak, loss_alone
@@ -153,7 +154,6 @@ def test_sides_compute_the_same_loss_and_their_report_is_made_again(tmp_path, pl
     assert written(tmp_path)[0].read_text() == text
 
 
-@needs_trl
 def test_another_loss_is_told(tmp_path):
     check = {"theirs": 1.0, "ours": 1.001, "tokens": 8}
     step = {unit: dict.fromkeys([*PHASES, "total"], 1.0) for unit in ("cpu", "wall")}
@@ -177,11 +177,28 @@ def test_a_method_is_another_one_at_every_step():
         "tropd": 1,
         "opd": 2,
     }
+    assert {name: beside(found, name, "opd", "cpu").middle > 0 for name in found} == dict.fromkeys(found, True)
     assert found["opd"]["cost"] == {"student": "sampled", "teacher": "sampled"}
 
 
 def test_spreads():
     assert Spread.of([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
+
+
+def test_a_method_is_beside_the_reference_around_it():
+    def side(**steps):
+        return {"at": [int(at[1:]) for at in steps], "steps": [{"cpu": {"total": value}} for value in steps.values()]}
+
+    found = {"opd": side(_1=1.0, _4=3.0, _7=5.0), "other": side(_2=4.0, _6=4.0)}
+    assert beside(found, "other", "opd", "cpu") == (1.5, 1.0, 2.0)
+    assert beside(found, "opd", "opd", "cpu").low == 1 / 3
+
+
+def test_a_gpu_that_is_not_there_is_said(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main(["--gpu", "--out", str(tmp_path)]) == 2
+    assert "torch finds none here" in capsys.readouterr().err
 
 
 def test_what_takes_too_much_is_left_out():
