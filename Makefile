@@ -2,7 +2,7 @@
 #
 #   make bench METHOD=tropd SETTING=mismatch SEED=3 ARGS="plan.steps=200"
 .DEFAULT_GOAL := help
-.PHONY: help setup bench probe sweep leaderboard board export gpu-check embedded-models smollm2 test-pretrained methods docs test test-vllm test-all lint format check clean
+.PHONY: help setup bench probe sweep leaderboard board export gpu-check perf embedded-models smollm2 test-pretrained methods docs test test-vllm test-all lint format check clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -59,6 +59,10 @@ export: $(READY) ## a run's student as a Hugging Face folder: RUN=results/runs/.
 
 gpu-check: $(READY) ## one GPU beside the CPU: agreement, speed, memory, ZeRO, a profile [ARGS="--accelerator cpu"]
 	@$(PY) -m opd_bench.gpu_check $(ARGS)
+
+perf: $(READY) ## a step's seconds and memory beside TRL's trainers and the floor, in results/perf [ARGS="--quick"]
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[perf]'
+	@$(PY) -m benchmarks $(ARGS)
 
 embedded-models: $(READY) ## train the shipped teacher and students anew (about an hour)
 	@$(PY) -m opd_bench.models.recipe $(ARGS)
