@@ -5,7 +5,6 @@ and gradient equal the plain dense form: tests/test_scoring.py.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from opd_bench.chunks import LOGITS, Chunked, Heads, Look, Observe, Rows, Scored, joined, learnt
 from opd_bench.estimators.base import Estimator
 from opd_bench.maths.reduction import mean_of
-from opd_bench.tokens import Signals
+from opd_bench.tokens import Signals, TokenBatch, TokenLoss
 
 __all__ = ["Heads", "Observe", "Scored", "ScoredBatch", "Scorer", "alone", "batch_loss", "learnable"]
 
@@ -51,7 +50,10 @@ class Scorer(NamedTuple):
 
     def score(self, batch: ScoredBatch, weight: Tensor | None, progress: float) -> Scored:
         """Σ w ℓ over the tokens that count."""
-        lesson = partial(self.estimator.token_loss, progress=progress)
+
+        def lesson(tokens: TokenBatch) -> TokenLoss:
+            return self.estimator.token_loss(tokens, progress)
+
         return learnt(self._chunked, _rows(self.estimator, batch, weight), lesson, Look(self.observe, self.observed))
 
     def weights(self, batches: Sequence[ScoredBatch], progress: float) -> Sequence[Tensor | None]:
