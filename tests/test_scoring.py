@@ -8,10 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from opd_bench import load_method, method_names
+from opd_bench import chunks, load_method, method_names
 from opd_bench.estimators.base import Estimator
 from opd_bench.models.network import Head
 from opd_bench.scoring import Heads, ScoredBatch, Scorer, batch_loss
+from opd_bench.tokens import TokenBatch
 from tests import dense
 
 VOCABULARY, WIDTH = 131, 16
@@ -67,6 +68,14 @@ def both(name: str, dtype: torch.dtype, chunk: int | None) -> tuple[list[torch.T
 @pytest.mark.parametrize("name", method_names())
 def test_value_and_gradients_are_those_of_the_dense_form(name, chunk):
     for fast, slow in zip(*both(name, torch.float64, chunk), strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+@pytest.mark.parametrize("name", method_names())
+def test_cutting_a_chunk_into_slices_changes_nothing(name, tokens, monkeypatch):
+    monkeypatch.setitem(chunks.SLICE, "cpu", tokens * VOCABULARY)
+    for fast, slow in zip(*both(name, torch.float64, 5), strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
 
 
@@ -135,6 +144,49 @@ def test_what_is_observed_is_every_scored_token_once_and_carries_no_gradient():
     assert torch.equal(scored.observed["token"], batch.token[counted])
     assert not scored.observed["kl"].requires_grad
     assert {len(values) for values in scored.stats.values()} == {int(counted.sum())}
+
+
+@pytest.mark.parametrize("cut", [(None, None), (4, 1), (7, 2)])
+@pytest.mark.parametrize("most", [1, 4, 5, 100])
+def test_what_is_observed_of_some_tokens_is_what_would_be_of_all(cut, most, monkeypatch):
+    """Evenly spread over the batch, wherever it is cut."""
+    chunk, tokens = cut
+    if tokens:
+        monkeypatch.setitem(chunks.SLICE, "cpu", tokens * VOCABULARY)
+    estimator = load_method("vopd").estimator
+    batch, pair = states(estimator, torch.float64), heads(torch.float64)
+
+    def observe(tokens: TokenBatch) -> dict[str, torch.Tensor]:
+        return {"kl": tokens.reverse_kl, "logp": tokens.student_logp}
+
+    every = Scorer(estimator, pair, None, observe).score(batch, None, 0.0).observed
+    some = Scorer(estimator, pair, chunk, observe, most).score(batch, None, 0.0).observed
+    stride = -(-len(every["kl"]) // most)
+    assert len(some["kl"]) <= most
+    for name, values in every.items():
+        torch.testing.assert_close(some[name], values[::stride], rtol=1e-12, atol=1e-12)
+        assert not some[name].requires_grad
+
+
+def test_a_score_is_differentiated_once():
+    estimator = load_method("opd").estimator
+    batch = states(estimator, torch.float64)
+    numerator = Scorer(estimator, heads(torch.float64)).score(batch, None, 0.0).numerator
+    numerator.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated already"):
+        numerator.backward()
+
+
+def test_chunks_are_equal_and_no_larger_than_a_budget():
+    rows = chunks.Rows(*(torch.zeros(10, 1) for _ in range(6)), None)
+    assert [(part.start, min(part.stop, 10)) for part in rows.parts(4)] == [(0, 4), (4, 8), (8, 10)]
+    assert [(part.start, min(part.stop, 10)) for part in rows.parts(6)] == [(0, 5), (5, 10)]
+    assert len(list(rows.parts(None))) == 1
+    for vocabulary in (512, 32_000, 151_936, 2**26):
+        for device in ("cpu", "cuda"):
+            chunk = chunks.affordable(vocabulary, device)
+            assert chunk == 1 or chunk * vocabulary <= chunks.CHUNK[device]
+            assert chunk < 64 or chunk % 64 == 0
 
 
 class Alive(TorchDispatchMode):
