@@ -33,6 +33,8 @@ def test_the_page_and_the_code_name_the_same_numbers():
         ("evaluation.problems=5", False, False),
         ("task.largest=50", False, False),
         ("ruleset=tuned", False, False),
+        ("rollout.look_every=3", True, True),
+        ("rollout=transformers", False, False),
     ],
 )
 def test_what_must_be_shared_to_be_compared(tmp_path, changed, is_the_same, is_of_the_family):

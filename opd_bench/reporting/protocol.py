@@ -6,7 +6,7 @@ from typing import Any
 
 from opd_bench.reporting.record import short_digest
 
-VERSION = "1.1"
+VERSION = "2.0"
 """Major.Minor of PROTOCOL.md. Records of different versions are never ranked together."""
 RANKED = 5
 """Finished seeds that a row needs to be ranked."""
