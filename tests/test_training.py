@@ -356,6 +356,6 @@ def test_sampled_responses_are_written_as_many_at_once_as_may_be_whosever_they_a
         run = small_run(tmp_path / str(batch), "opd", *few, f"evaluation.batch={batch}")
         sizes.clear()
         found[batch] = run.perform()["evaluation"]
-        assert sizes == [*expected, *expected, 8, *expected]  # before, teacher, the step's own, after
+        assert sizes == [*expected, 8, *expected, *expected]  # before, the step's own, the teacher, after
     for when, figures in found[4].items():
         assert found[1][when]["mini_gsm"] == pytest.approx(figures["mini_gsm"])
