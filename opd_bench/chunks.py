@@ -224,7 +224,7 @@ class _Sums:
     def add(self, slope: Tensor, part: slice, hidden: Tensor, weight: Tensor | None) -> None:
         """A chunk's share, from its gradient in the projection: of the head's tokens, the first so many."""
         width = slope.shape[-1]
-        if self._is_new:  # what is beyond is never reached, nor is a row of hidden states that no chunk has
+        if self._is_new:  # the others have no gradient
             for value in (self.weight, self.bias):
                 if value is not None:
                     value[width:] = 0
