@@ -128,7 +128,7 @@ def learnt(chunked: Chunked, rows: Rows, lesson: Lesson, look: Look) -> Scored:
     apply: Callable[..., Tensor] = _Learnt.apply
     head = chunked.heads.student
     numerator = apply(walk, rows.student, head.weight, head.bias)
-    return Scored(numerator, joined(walk.stats), joined(walk.observed))
+    return Scored(numerator, walk.stats.values, walk.observed.values)
 
 
 def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -165,22 +165,23 @@ class _Walk:
 
     def __init__(self, chunked: Chunked, lesson: Lesson, look: Look, rows: Rows):
         self.chunked, self.lesson, self.look, self.rows = chunked, lesson, look, rows
-        self.stats: list[Mapping[str, Tensor]] = []
-        self.observed: list[Mapping[str, Tensor]] = []
-        self._stride = 1 if look.most is None else max(1, -(-len(rows.token) // look.most))
+        count = len(rows.token)
+        self._stride = 1 if look.most is None else max(1, -(-count // look.most))
         self._done = 0
+        self.stats, self.observed = _Notes(count), _Notes(len(range(0, count, self._stride)))
 
     def over(self, rows: Rows, is_learning: bool) -> tuple[Tensor, Tensor | None]:
         """Σ w ℓ of a chunk, and its gradient in what the student's states are projected to."""
         student, teacher = self.chunked.projected(rows)
         is_free = self.chunked.heads.student.weight is not None  # else it is the model's output, which others read too
-        slope, values = student if is_free else torch.empty_like(student), []
+        slope, total = student if is_free else torch.empty_like(student), None
         for some in rows.slices(student):
             value, found = self._over_slice(rows.at(some), student[some], teacher[some], is_learning)
-            values.append(value)
+            total = value if total is None else total.add_(value)
             if found is not None:
                 slope[some] = found
-        return torch.stack(values).sum(), slope if is_learning else None
+        assert total is not None
+        return total, slope if is_learning else None
 
     def _over_slice(self, rows: Rows, student: Tensor, teacher: Tensor, is_learning: bool) -> tuple[Tensor, Any]:
         leaf, slope = student.detach().requires_grad_(is_learning), None
@@ -190,8 +191,8 @@ class _Walk:
             value = weighted_sum(result.loss, result.weight)
         if is_learning:
             (slope,) = torch.autograd.grad(value, leaf) if value.requires_grad else (torch.zeros_like(leaf),)
-        self.stats.append({name: values.detach() for name, values in result.stats.items()})
-        self.observed.append(self._seen(tokens))
+        self.stats.add(result.stats)
+        self.observed.add(self._seen(tokens))
         return value.detach(), slope
 
     def _seen(self, tokens: TokenBatch) -> Mapping[str, Tensor]:
@@ -202,6 +203,27 @@ class _Walk:
         return self.look.observe(
             tokens.detached() if self._stride == 1 else tokens.at(slice(first, None, self._stride))
         )
+
+
+class _Notes:
+    """Values per token by name, in the order in which they come.
+
+    Room for all is made at once: small tensors that stay, between large ones that go, would tear memory to pieces.
+    """
+
+    def __init__(self, count: int):
+        self.count, self._done = count, 0
+        self.values: dict[str, Tensor] = {}
+
+    def add(self, found: Mapping[str, Tensor]) -> None:
+        """Those of a slice."""
+        size = 0
+        for name, value in found.items():
+            size = len(value)
+            if name not in self.values:
+                self.values[name] = value.new_empty(self.count)
+            self.values[name][self._done : self._done + size] = value.detach()
+        self._done += size
 
 
 class _Sums:
