@@ -168,6 +168,40 @@ def test_what_is_observed_of_some_tokens_is_what_would_be_of_all(cut, most, monk
         assert not some[name].requires_grad
 
 
+@pytest.fixture
+def poisoned():
+    """Memory that nobody has written to is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_tokens_beyond_the_width_have_no_gradient(is_split, poisoned):
+    """Neither in the head nor, where the model is run whole, in its output."""
+    estimator, width = load_method("opd_full").estimator, 100 if is_split else 11
+    batch, pair = states(estimator, torch.float64), heads(torch.float64)
+    batch = batch._replace(token=batch.token % width)
+    if not is_split:
+        pair = Heads(Head(), Head())
+    narrow = Heads(*(head._replace(width=width) for head in pair))
+    batch_loss(estimator, [batch], 0.0, 4, narrow).backward()
+    for value in (pair.student.weight, pair.student.bias) if is_split else (batch.student.grad.flatten(0, 1).T,):
+        slope = value.grad if is_split else value
+        assert slope[width:].abs().max() == 0
+        assert slope[:width].abs().max() > 0
+
+
+def test_a_models_own_output_is_left_as_it_is():
+    """Without a head, hidden states are logits: their gradient takes the place of none of them."""
+    logits = torch.randn(6, 11, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    zeros = torch.zeros(6)
+    rows = chunks.Rows(logits, torch.zeros(6, 11), zeros.long(), zeros.long(), zeros, zeros, None)
+    before, estimator = logits.detach().clone(), load_method("opd_full").estimator
+    chunks.learnt(chunks.Chunked(), rows, lambda tokens: estimator.token_loss(tokens, 0.0), chunks.Look())
+    assert torch.equal(logits, before)
+
+
 def test_a_score_is_differentiated_once():
     estimator = load_method("opd").estimator
     batch = states(estimator, torch.float64)
@@ -186,6 +220,7 @@ def test_chunks_are_equal_and_no_larger_than_a_budget():
         for device in ("cpu", "cuda"):
             chunk = chunks.affordable(vocabulary, device)
             assert chunk == 1 or chunk * vocabulary <= chunks.CHUNK[device]
+            assert chunk >= 1
             assert chunk < 64 or chunk % 64 == 0
 
 

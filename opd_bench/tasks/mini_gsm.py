@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, NamedTuple
 
 from opd_bench.settings import Bound, Count, Share
@@ -84,11 +84,7 @@ class MiniGSM(Task):
 
     def problem(self, split: Split, seed: int, index: int) -> Problem:
         """Drawn anew until the chain of numbers is one of the split's: no chain is in two splits."""
-        rng = random.Random(f"mini_gsm {split} {seed} {index}")
-        while True:
-            chain = self.chain(rng)
-            if split_of(chain) == split:
-                return self.told(rng, chain)
+        return _drawn(self, split, seed, index)
 
     def verdict(self, problem: Problem, response: str, finished: bool) -> Verdict:
         """Correct if the response ends, by itself, in "#### " and the answer."""
@@ -148,6 +144,15 @@ class MiniGSM(Task):
         fixed = " ".join([*phrases, *DISTRACTORS, "has starts with . How many does have ? #### + - * / ="]).split()
         grammar = [word for word in dict.fromkeys(fixed) if not word.startswith("{")]
         return [*grammar, *NAMES, *THINGS, *DAYS, *CONNECTORS]
+
+
+@lru_cache(maxsize=8192)  # a problem is asked for at every answer to it
+def _drawn(task: MiniGSM, split: Split, seed: int, index: int) -> Problem:
+    rng = random.Random(f"mini_gsm {split} {seed} {index}")
+    while True:
+        chain = task.chain(rng)
+        if split_of(chain) == split:
+            return task.told(rng, chain)
 
 
 def split_of(steps: list[Step]) -> Split:
