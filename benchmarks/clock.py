@@ -1,6 +1,7 @@
 """Phases of a step, in seconds of the processor and of the clock on the wall, and sides that take turns at stepping."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, process_time
@@ -87,7 +88,7 @@ class Closed(BaseException):
     """Nobody asks for more steps."""
 
 
-class Side:
+class Side(ABC):
     """A trainer that runs in a thread of its own and waits at the end of every step until it is asked for one more.
 
     A trainer of one's own choosing keeps its loop: what a step costs is all that happens between two of its ends.
@@ -104,9 +105,9 @@ class Side:
         self._thread = threading.Thread(target=self._whole, daemon=True)
         self._threads = torch.get_num_threads()
 
+    @abstractmethod
     def run(self) -> None:
         """Train; call `pause` at the end of every step."""
-        raise NotImplementedError
 
     def step(self) -> dict[str, dict[str, float]]:
         """One step more, and what it took; of the first, the start of training too."""

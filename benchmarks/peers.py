@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -35,16 +36,17 @@ class Peer(Side):
         """Its own loop."""
         self.trainer.train()
 
+    @abstractmethod
     def written(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids, mask and where the responses are, of what a loss was computed on."""
-        raise NotImplementedError
 
     def mean_loss(self, loss: float, items: Any) -> float:
         """Per token of the responses, from what the trainer computed."""
         return loss
 
+    @abstractmethod
     def _trainer(self) -> Any:
-        raise NotImplementedError
+        """Ready to train."""
 
     def _settings(self) -> dict[str, Any]:
         """What both trainers are told."""
