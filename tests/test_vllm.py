@@ -28,7 +28,7 @@ from tests.runs import SMALL
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.vllm
 MINE = Alone(Origin.STUDENT)
-OWN = {"_target_": "opd_bench.rollouts.engine.Own"}
+OWN = {"_target_": "opd_bench.rollouts.engine.Own", "look_every": 8}
 HEADS = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 SETTINGS = {"memory_share": 0.3, "cache_gigabytes": 0.25, "sequences": 256, "positions": 64, "eager": True}
 
