@@ -131,11 +131,6 @@ def learnt(chunked: Chunked, rows: Rows, lesson: Lesson, look: Look) -> Scored:
     return Scored(numerator, walk.stats.values, walk.observed.values)
 
 
-def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """By name, one behind the other."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
-
-
 class _Learnt(torch.autograd.Function):
     """The gradients are made on the way, and handed over once: another backward pass would find them changed."""
 
@@ -236,12 +231,7 @@ class _Sums:
     @classmethod
     def over(cls, hidden: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> "_Sums":
         """Room for those that are needed."""
-        return cls(
-            *(
-                None if value is None else torch.empty_like(value, dtype=_wide(value))
-                for value in (hidden, weight, bias)
-            )
-        )
+        return cls(*(value if value is None else _room(value) for value in (hidden, weight, bias)))
 
     def add(self, slope: Tensor, part: slice, hidden: Tensor, weight: Tensor | None) -> None:
         """A chunk's share, from its gradient in the projection: of the head's tokens, the first so many."""
@@ -277,5 +267,5 @@ class _Sums:
             total.addmm_(left, right)
 
 
-def _wide(value: Tensor) -> torch.dtype:
-    return torch.promote_types(value.dtype, torch.float32)
+def _room(value: Tensor) -> Tensor:
+    return torch.empty_like(value, dtype=torch.promote_types(value.dtype, torch.float32))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from opd_bench.chunks import LOGITS, Chunked, Heads, Look, Observe, Rows, Scored, joined, learnt
+from opd_bench.chunks import LOGITS, Chunked, Heads, Look, Observe, Rows, Scored, learnt
 from opd_bench.estimators.base import Estimator
 from opd_bench.maths.reduction import mean_of
 from opd_bench.tokens import Signals, TokenBatch, TokenLoss
@@ -87,7 +87,8 @@ class Scorer(NamedTuple):
         names = self.estimator.signals
         rows = (_rows(self.estimator, batch, None) for batch in batches)
         slices = (tokens for some in rows for tokens in self._chunked.tokens(some))
-        return joined([{name: getattr(tokens, name) for name in names} for tokens in slices])
+        found = [[getattr(tokens, name) for name in names] for tokens in slices]
+        return {name: torch.cat(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
 
     @property
     def _chunked(self) -> Chunked:

@@ -15,7 +15,7 @@ tests/test_estimate.py holds this to what autograd saves, within a factor of 1.5
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from opd_bench.chunks import affordable, slice_of
+from opd_bench.chunks import slice_of
 from opd_bench.forecast.ledger import Writing
 from opd_bench.forecast.setup import Setup
 from opd_bench.models.outline import Outline
@@ -168,10 +168,10 @@ def _learning(setup: Setup) -> Iterator[Item]:
         casts = 2.0 * (student.linear + student.vocabulary * student.hidden)
         spread = student.layers if setup.layout.gradient_checkpointing and student.is_adapted else 1
         yield Item("weights in bfloat16", {"student": casts / spread})
-    scored = chunk(setup)
-    logits = 2.0 * size.compute * scored * student.vocabulary
-    sliced = min(scored, slice_of(student.vocabulary, "cuda")) * student.vocabulary * per_logit(setup)
-    yield Item(f"logits of {scored:,} tokens", {"student": logits + sliced})
+    count = chunk(setup)
+    logits = 2.0 * size.compute * count * student.vocabulary
+    sliced = min(count, slice_of(student.vocabulary, "cuda")) * student.vocabulary * per_logit(setup)
+    yield Item(f"logits of {count:,} tokens", {"student": logits + sliced})
     rows = setup.micro_batch * setup.plan.response_limit
     held = rows * (student.hidden * (size.weights + 8) + teacher.hidden * size.teacher)
     head = 8.0 * student.vocabulary * student.hidden if student.head_learns else 0.0
@@ -181,7 +181,7 @@ def _learning(setup: Setup) -> Iterator[Item]:
 
 def chunk(setup: Setup) -> int:
     """Tokens whose logits are there at once."""
-    most = setup.plan.chunk or affordable(setup.student.vocabulary, "cuda")
+    most = setup.plan.tokens_at_once(setup.student.vocabulary, "cuda")
     return min(most, setup.micro_batch * setup.plan.response_limit)
 
 

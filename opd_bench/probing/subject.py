@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from opd_bench.chunks import affordable
 from opd_bench.models.network import Network, learning
 from opd_bench.rollouts.draws import Draws
 from opd_bench.rollouts.policies import Writers
@@ -50,7 +49,7 @@ class Subject:
     @property
     def chunk(self) -> int:
         """For how many tokens the logits are there at once."""
-        return self.plan.chunk or affordable(self.teacher.vocabulary, self.device.type)
+        return self.plan.tokens_at_once(self.teacher.vocabulary, self.device.type)
 
     def draws(self, number: int) -> Draws:
         """The randomness of one rollout set."""

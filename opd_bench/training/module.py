@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from opd_bench.catalogue import Method
-from opd_bench.chunks import affordable
 from opd_bench.maths.reduction import mean_of
 from opd_bench.models.network import Network, learning
 from opd_bench.rollouts.draws import Draws
@@ -247,7 +246,7 @@ class Distillation(pl.LightningModule):
     @property
     def chunk(self) -> int:
         """For how many tokens the logits are there at once."""
-        return self.plan.chunk or affordable(self.teacher.vocabulary, self.device.type)
+        return self.plan.tokens_at_once(self.teacher.vocabulary, self.device.type)
 
     @property
     def draws(self) -> Draws:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from opd_bench.chunks import affordable
 from opd_bench.maths.schedules import cosine, linear
 from opd_bench.rollouts.choices import Sampling
 from opd_bench.settings import Bound, Count, NoneOrMore, NonNegative, Positive, Settings, Share
@@ -40,6 +41,10 @@ class Plan(Settings):
         """Of whom it is not the law as it is."""
         own = Sampling(self.temperature, self.top_p)
         return {} if own == Sampling() else {Origin.STUDENT: own}
+
+    def tokens_at_once(self, vocabulary: int, device: str) -> int:
+        """For how many the logits are there at once."""
+        return self.chunk or affordable(vocabulary, device)
 
     @property
     def rows(self) -> int:
