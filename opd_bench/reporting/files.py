@@ -21,11 +21,12 @@ Series = dict[str, NDArray[np.float64]]
 
 
 def packed_series(columns: Mapping[str, Sequence[float | None]]) -> bytes:
-    """One line a step, one column a figure; empty where a step has none."""
+    """One line a step, one column a figure, to nine digits; empty where a step has none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    for values in zip(*columns.values(), strict=True):
+        writer.writerow(["" if value is None else f"{value:.9g}" for value in values])
     return _packed(text.getvalue())
 
 

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -140,9 +141,19 @@ def environment(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_software(*LIBRARIES, *(["deepspeed"] if "zero" in trainer["strategy"] else [])),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        "device": gpu or platform.processor() or platform.machine(),
+        "device": gpu or _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # what the last bits of a sum depend on
         **{name: value for name, value in trainer.items() if name != "_target_"},
     }
+
+
+def _processor() -> str:
+    """Its name; Python's own answer is empty, or the family alone, on Linux."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def timing(parts: "Parts", seconds: float) -> dict[str, Any]:
