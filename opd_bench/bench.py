@@ -26,6 +26,7 @@ def bench(config: DictConfig) -> None:
     from opd_bench.training.closing import closing  # what follows takes seconds to import, --help must not
     from opd_bench.training.launch import end_with_sweep, quiet, supervised
     from opd_bench.training.run import Run
+    from opd_bench.tuning import with_rate
 
     quiet()
     end_with_sweep()
@@ -37,7 +38,7 @@ def bench(config: DictConfig) -> None:
     try:
         if not isinstance(resolved["dry"], bool):
             raise ValueError(f"dry must be true or false, got {resolved['dry']!r}")
-        run = Run(resolved, console, bar=not many)
+        run = Run(with_rate(resolved), console, bar=not many)
         place = run.layout.place
         if resolved["dry"]:
             if place.rank == 0:

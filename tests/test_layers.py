@@ -17,7 +17,7 @@ STAIRS = (
     {"scoring"},
     {"enumeration"},
     {"redraw"},
-    {"training"},
+    {"training", "tuning"},
     {"probing", "forecast"},
     {"methods", "bench", "probe", "report", "export", "gpu_check"},
 )

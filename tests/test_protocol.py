@@ -58,5 +58,5 @@ def test_runs_that_differ_are_kept_apart_and_unknown_rulesets_refused(tmp_path):
         for changed in ((), ("seed=2",), ("start=embedded/teacher",), ("method=vopd",), ("plan.learning_rate=0.5",))
     ]
     assert len(set(folders)) == 5
-    with pytest.raises(ValueError, match="ruleset must be one of fixed, tuned, got 'free'"):
+    with pytest.raises(ValueError, match="ruleset must be one of fixed, tuned, trials, got 'free'"):
         small_run(tmp_path, "opd", "ruleset=free")

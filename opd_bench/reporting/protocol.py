@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from opd_bench.reporting.record import short_digest
 
@@ -14,27 +14,32 @@ REFERENCE = "opd"
 """The METHOD that differences are taken to."""
 COMPARED = ("task", "tests", "models", "student", "teacher", "prompts", "evaluation")
 """Parts of a configuration that are the same for all methods, beside plan and precision; older records have fewer."""
-RULESETS = ("fixed", "tuned")
-"""One learning rate for all methods, or one for each, which then counts among its settings."""
+RULESETS = ("fixed", "tuned", "trials")
+"""One learning rate for all methods; one for each, which then counts among its settings; and where that is chosen."""
+
+
+def split_of(ruleset: str) -> Literal["validation", "test"]:
+    """What students are judged on at the end: trials choose, and must not see the test."""
+    return "validation" if ruleset == "trials" else "test"
 
 
 def protocol_of(config: Mapping[str, Any], task: str, task_version: str, weights: Sequence[str]) -> dict[str, Any]:
     """By name and digest; `family` is the digest with the learning rate left out."""
     if config["ruleset"] not in RULESETS:
         raise ValueError(f"ruleset must be one of {', '.join(RULESETS)}, got {config['ruleset']!r}")
-    is_tuned, plan = config["ruleset"] == "tuned", dict(config["plan"])
+    is_setting, plan = config["ruleset"] != "fixed", dict(config["plan"])
     rate = {"learning_rate": plan.pop("learning_rate")}
     same = [VERSION, config["ruleset"], task_version, *weights]
     same += [{key: config[key] for key in COMPARED if key in config}, plan, config["trainer"]["precision"]]
     same += [config["rollout"]["_target_"]] if "rollout" in config else []  # what draws, which may draw other numbers
     family = short_digest(same)
     return {
-        "name": f"{task}-{config['protocol']}" + ("-tuned" if is_tuned else ""),
+        "name": f"{task}-{config['protocol']}" + (f"-{config['ruleset']}" if is_setting else ""),
         "version": VERSION,
-        "digest": family if is_tuned else short_digest([*same, rate]),
+        "digest": family if is_setting else short_digest([*same, rate]),
         "family": family,
         "ruleset": config["ruleset"],
-        "tuned": rate if is_tuned else {},
+        "tuned": rate if is_setting else {},
         "task": task,
         "task_version": task_version,
         "setting": config["protocol"],

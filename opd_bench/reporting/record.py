@@ -22,7 +22,7 @@ HALVES = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 """Half a character, which JSON may have and no file can."""
 LONGEST = 30
 """Digits of a whole number."""
-NOT_THE_OUTCOME = ("id", "created", "timing", "environment", "folder")
+NOT_THE_OUTCOME = ("id", "created", "timing", "environment", "folder", "same_as")
 
 
 class Kind(NamedTuple):

@@ -220,7 +220,7 @@ class Judge(pl.Callback):
         """Figures and responses on every test."""
         figures, lines = {}, []
         for name, problems in self.tests.items():
-            number = self.plan.number(problems.task.size("test"))
+            number = self.plan.number(problems.task.size(problems.split))
             samples = self.plan.samples_of.get(name, self.plan.samples)
             result = self._judged(module, Asked(problems, number, samples, who))
             own = list(result.lines(name))

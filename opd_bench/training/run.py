@@ -25,7 +25,7 @@ from opd_bench.models.load import digest, fingerprint
 from opd_bench.models.network import recomputing
 from opd_bench.models.pair import Pair, Readers
 from opd_bench.reporting.files import SERIES, packed_series, write_with_files
-from opd_bench.reporting.protocol import folder_of, protocol_of
+from opd_bench.reporting.protocol import folder_of, protocol_of, split_of
 from opd_bench.reporting.published import referred
 from opd_bench.reporting.record import RUN, Record, RecordError, read_record, short_digest, write_whole
 from opd_bench.rollouts.answers import Answers
@@ -51,6 +51,7 @@ from opd_bench.training.series import Series
 from opd_bench.training.stopping import Limits, listening
 from opd_bench.training.strategies import sharded_loading, shards_parameters
 from opd_bench.training.summary import anchored, summary, tasks
+from opd_bench.training.twins import twin
 
 
 @dataclass(eq=False)
@@ -83,14 +84,17 @@ class Run:
         weights = [fingerprint(name) for name in (config["models"]["teacher"], *starts)]
         if config["published"]:
             referred(config["published"])
+        self.split = split_of(config["ruleset"])
         self.protocol = protocol_of(config, self.tasks.train.name, self.tasks.version, weights)
         self.folder = Path(config["results"]) / folder_of(self.protocol, config)
 
     def record(self) -> Record | None:
         """What an earlier try left for good."""
         path = self.folder / RUN.file
-        if self.config["again"] or not path.exists():
+        if self.config["again"]:
             return None
+        if not path.exists():
+            return twin(self) if self.layout.processes == 1 else None  # of several, all would have to find it
         found = read_record(path)
         return found if found["status"] in FINAL else None
 
@@ -186,7 +190,7 @@ class Run:
         untrained = {"before": weights["student"], "teacher": weights["teacher"]}
         anchors = Anchors(self.folder.parents[1] / "anchors", anchored(self), untrained)
         seed = self.evaluation.seed
-        tests = {name: Problems(task, pair.words, "test", seed) for name, task in self.tasks.tests.items()}
+        tests = {name: Problems(task, pair.words, self.split, seed) for name, task in self.tasks.tests.items()}
         judge = Judge(self.evaluation, tests, train._replace(split="validation", seed=seed), anchors)
         moments = GradientMoments(self.watch.moments_every, self.watch.prefixes, self.watch.redraws)
         return Parts(module, judge, moments, GradientNoise(self.watch.noise_every), Series(), weights)

@@ -71,10 +71,10 @@ def tasks(run: "Run") -> dict[str, Any]:
 
 
 def _test(run: "Run", name: str, task: Task, trained: list[str]) -> dict[str, Any]:
-    plan = run.evaluation
-    number = plan.number(task.size("test"))
-    asked = [task.problem("test", plan.seed, index) for index in range(number)]
-    common = overlap(trained, task.questions("test", plan.seed, number))
+    plan, split = run.evaluation, run.split
+    number = plan.number(task.size(split))
+    asked = [task.problem(split, plan.seed, index) for index in range(number)]
+    common = overlap(trained, task.questions(split, plan.seed, number))
     return {
         "version": task.version,
         "problems": len(asked),

@@ -1,0 +1,42 @@
+"""A run of another ruleset that is the same computation: its result is taken over, not computed again."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opd_bench.reporting.files import write_with_files
+from opd_bench.reporting.protocol import folder_of, protocol_of
+from opd_bench.reporting.record import RUN, Record, read_record
+
+if TYPE_CHECKING:
+    from opd_bench.training.run import Run
+
+TWINS = {"tuned": "fixed", "fixed": "tuned"}
+NOT_TAKEN = ("schema", "created", "id")
+
+
+def twin(run: "Run") -> Record | None:
+    """The finished run that differs from this one in its ruleset alone, as a record of this one's ruleset."""
+    if run.config["ruleset"] not in TWINS:
+        return None
+    config = {**run.config, "ruleset": TWINS[run.config["ruleset"]]}
+    protocol = protocol_of(config, run.protocol["task"], run.protocol["task_version"], run.protocol["weights"])
+    folder = Path(config["results"]) / folder_of(protocol, config)
+    if not (folder / RUN.file).exists():
+        return None
+    found = read_record(folder / RUN.file)
+    if found["status"] != "finished" or found["config"] != config:
+        return None
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _take_anchors(found, folder, run.folder)
+    own = {key: value for key, value in found.items() if key not in NOT_TAKEN}
+    same = own | {"protocol": run.protocol, "config": dict(run.config), "same_as": found["id"]}
+    files = {name: (folder / name).read_bytes() for name in found["files"] if (folder / name).exists()}
+    return write_with_files(run.folder, same, files)
+
+
+def _take_anchors(found: Record, there: Path, here: Path) -> None:
+    for name in found["anchors"].values():
+        place = here.parents[1] / "anchors" / name
+        if not place.exists():
+            shutil.copytree(there.parents[1] / "anchors" / name, place)
