@@ -20,8 +20,8 @@ from opd_bench.estimators.base import Claims
 
 HEADER = """# Methods
 
-For looking up what a METHOD is: what its gradient aims at and how much it varies, then each estimator's formula, fields,
-paper and deviations. `make docs` writes this page from the code.
+For looking up what a METHOD is: what its gradient aims at and how much it varies, then each estimator's formula,
+fields, paper and deviations. `make docs` writes this page from the code.
 
 ## Exact moments
 
