@@ -46,8 +46,8 @@ their mean over all tokens of a step is minimised. Formulas and words are the do
 *source*: who writes the tokens. *mean gradient*: the objective whose gradient the mean at a prefix is, held to 1e-9;
 where there is none, what the method is biased towards. *reads*: the most that it may read of student and teacher.
 
-Where a paper and its authors' code differ, the paper is the default, the other is a field or a METHOD of its own. Papers that
-could not be read are re-implemented from what could, and the provenance says so.
+Where a paper and its authors' code differ, the paper is the default, the other is a field or a METHOD of its own.
+Papers that could not be read are re-implemented from what could, and the provenance says so.
 """
 COLUMNS = ("method", "tokens by", "target", "bias →rev", "cos rev", "bias →fwd", "cos fwd", "variance", "reads")
 LEFT_OUT = ("bias →fwd", "cos fwd", "reads")

@@ -30,8 +30,8 @@ def test_the_page_has_a_line_for_every_method_below_its_formula():
         assert formula, section
         assert section.index("\n- Paper: ") > formula.start()
     (tropd,) = (section for section in sections if section.startswith("TrOPD\n"))
-    assert "| `k=64` `renormalise=false` `beta=0.001` `trust=\"bernoulli\"` `outlier=\"forward_kl\"`" in tropd
-    assert "TeacherPrefix `length=\"ratio\"` `extra=0.25` | Σ min(p, q)" in tropd
+    assert '| `k=64` `renormalise=false` `beta=0.001` `trust="bernoulli"` `outlier="forward_kl"`' in tropd
+    assert 'TeacherPrefix `length="ratio"` `extra=0.25` | Σ min(p, q)' in tropd
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
