@@ -1,9 +1,11 @@
 """All methods side by side at random prefixes, exactly: python -m opd_bench.methods --help."""
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from rich import box
@@ -18,7 +20,12 @@ from opd_bench.estimators.base import Claims
 
 HEADER = """# Methods
 
-Every METHOD with what its gradient is at a fixed prefix, from `make methods`: {description}.
+For looking up what a METHOD is: what its gradient aims at and how much it varies, then each estimator's formula,
+fields, paper and deviations. `make docs` writes this page from the code.
+
+## Exact moments
+
+What every METHOD's gradient is at a fixed prefix, from `make methods`: {description}.
 All figures are exact: the scored token is enumerated, not sampled, and so is every coin.
 
 - *tokens by*: who writes the scored token. *target*: the objective whose gradient the mean is, to 1e-9.
@@ -30,6 +37,17 @@ All figures are exact: the scored token is enumerated, not sampled, and so is ev
 - A dash: the mean is 0 and points nowhere; prefixes where it is 0 are left out of the cosines.
 - ⚠: known to be wrong, shown for comparison.
 
+"""
+ONE_BY_ONE = """
+## One by one
+
+Student p, teacher q, scored token y, r = log q(y) − log p(y); sg[·] is a stopped gradient; losses ℓ are of a token, and
+their mean over all tokens of a step is minimised. Formulas and words are the docstrings of `opd_bench/estimators/`.
+*source*: who writes the tokens. *mean gradient*: the objective whose gradient the mean at a prefix is, held to 1e-9;
+where there is none, what the method is biased towards. *reads*: the most that it may read of student and teacher.
+
+Where a paper and its authors' code differ, the paper is the default, the other is a field or a METHOD of its own.
+Papers that could not be read are re-implemented from what could, and the provenance says so.
 """
 COLUMNS = ("method", "tokens by", "target", "bias →rev", "cos rev", "bias →fwd", "cos fwd", "variance", "reads")
 LEFT_OUT = ("bias →fwd", "cos fwd", "reads")
@@ -78,14 +96,7 @@ def markdown(table: list[Row], description: str) -> str:
     lines = [HEADER.format(description=description)]
     lines += [f"| {' | '.join(COLUMNS)} |\n", f"|{'|'.join(['---'] * 3 + ['---:'] * 5 + ['---'])}|\n"]
     lines += [f"| {' | '.join(row.cells())} |\n" for row in table]
-    lines += ["\n## What each aims at, and where it comes from\n\n"]
-    lines += ["| method | mean gradient | paper | provenance | deviations |\n|---|---|---|---|---|\n"]
-    for name in sorted({row.method for row in table}):
-        estimator = load_method(name).estimator
-        about, claims = estimator.about, estimator.claims
-        aim = (claims.bias or f"∇ of {_target(claims)}") + (f" ⚠ {about.warning}" if about.warning else "")
-        deviations = " ".join(about.deviations) or "none"
-        lines.append(f"| {name} | {aim} | {about.paper} | {about.provenance} | {deviations} |\n")
+    lines += [ONE_BY_ONE, *_sections(sorted({row.method for row in table}))]
     return "".join(lines)
 
 
@@ -142,6 +153,31 @@ def main(arguments: list[str] | None = None) -> int:
         console = Console()
         console.print(terminal(table, description, console.width))
     return 0
+
+
+def _sections(names: Iterable[str]) -> Iterator[str]:
+    """A section for each estimator, with a line for each METHOD that it is in."""
+    from opd_bench.training.summary import described  # what records say of a method; brings the training stack along
+
+    groups: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for name in names:
+        told = described(load_method(name))
+        groups[told["title"]][name] = told
+    for title, group in groups.items():
+        about = next(iter(group.values()))
+        warning = f"⚠ {about['warning']}\n\n" if about["warning"] else ""
+        yield f"\n### {title}\n\n{warning}{about['formula']}\n\n- Paper: {about['paper']}\n"
+        yield f"- Provenance: {about['provenance']}\n- Deviations: {' '.join(about['deviations']) or 'none'}\n\n"
+        yield "| METHOD | fields | source | mean gradient | reads |\n|---|---|---|---|---|\n"
+        for name, told in group.items():
+            source, reads = dict(told["source"]), " / ".join(told["cost"].values())
+            written = " ".join(filter(None, (source.pop("name"), _fields(source))))
+            cells = (f"[{name}](../conf/method/{name}.yaml)", _fields(told["settings"]), written, told["aim"], reads)
+            yield f"| {' | '.join(cells)} |\n"
+
+
+def _fields(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"`{name}={json.dumps(value, ensure_ascii=False)}`" for name, value in settings.items())
 
 
 def _target(claims: Claims) -> str:

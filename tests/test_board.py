@@ -39,7 +39,7 @@ from tests.runs import series_of, small_run
 from tests.test_contract import tokens_of
 from tests.test_training import KilledError, Killer
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "tensorboard.md").read_text()
 HOSTILE = (
     "<script>alert(1)</script>",
     "```\n<b>bold</b>\n```",
@@ -313,13 +313,12 @@ def test_two_processes_write_one_file_with_the_histograms_of_one_process(tmp_pat
                 assert figures[0] == pytest.approx(figures[1], rel=1e-4, abs=1e-5)
 
 
-# ---------------------------------------------------------------- the README's lines
+# ---------------------------------------------------------------- the page's lines
 
 
 def documented() -> dict[str, str]:
     """Every tag with the rest of its line."""
-    section = README.split("## TensorBoard tags")[1].split("\n## ")[0]
-    lines = re.findall(r"^\| (`\w+/\w[^|]*) \| (.*) \|$", section, re.MULTILINE)
+    lines = re.findall(r"^\| (`\w+/\w[^|]*) \| (.*) \|$", PAGE, re.MULTILINE)
     tags = [(tag, rest) for names, rest in lines for tag in re.findall(r"`([^`]+)`", names)]
     assert len(tags) == len(dict(tags)), "a tag has two lines"
     return dict(tags)
@@ -335,7 +334,7 @@ def of_estimators() -> dict[str, list[str]]:
     return dict(found)
 
 
-def test_every_tag_has_its_line_in_the_readme_and_every_line_its_tag(finished, tmp_path):
+def test_every_tag_has_its_line_on_the_page_and_every_line_its_tag(finished, tmp_path):
     run = small_run(tmp_path, "opd_full", "watch.histograms_every=1", "plan.prompts=16")
     run.perform()
     written = set()
@@ -348,7 +347,7 @@ def test_every_tag_has_its_line_in_the_readme_and_every_line_its_tag(finished, t
     assert sorted(documented()) == sorted(written)
 
 
-def test_the_readme_says_which_methods_report_what():
+def test_the_page_says_which_methods_report_what():
     lines = {tag: rest for tag, rest in documented().items() if tag.startswith("estimator/") and "_tokens" not in tag}
     named = {tag: sorted(re.findall(r"`([a-z0-9_]+)`", rest.split(" | ")[1])) for tag, rest in lines.items()}
     assert named == of_estimators()

@@ -1,5 +1,6 @@
 """The table of all methods: at a terminal, and as a page of the docs."""
 
+import re
 import runpy
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,19 @@ def test_the_docs_page_is_what_the_command_prints(capsys):
     """If this fails, `make docs` writes the page anew."""
     assert main(["--markdown"]) == 0
     assert capsys.readouterr().out == (ROOT / "docs" / "methods.md").read_text()
+
+
+def test_the_page_has_a_line_for_every_method_below_its_formula():
+    sections = (ROOT / "docs" / "methods.md").read_text().split("## One by one")[1].split("\n### ")[1:]
+    lines = [line for section in sections for line in re.findall(r"^\| \[(\w+)\]\(.*\|$", section, re.MULTILINE)]
+    assert sorted(lines) == method_names()
+    for section in sections:
+        formula = re.search(r"\n\n(    .*\n)+\n", section)
+        assert formula, section
+        assert section.index("\n- Paper: ") > formula.start()
+    (tropd,) = (section for section in sections if section.startswith("TrOPD\n"))
+    assert '| `k=64` `renormalise=false` `beta=0.001` `trust="bernoulli"` `outlier="forward_kl"`' in tropd
+    assert 'TeacherPrefix `length="ratio"` `extra=0.25` | Σ min(p, q)' in tropd
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")

@@ -287,7 +287,7 @@ def test_tensorboard_shows_all_four_families(finished):
     watched |= {f"{figure}_{kl}_kl" for figure in ("bias", "cosine") for kl in ("reverse", "forward")}
     assert {tag.removeprefix("grad/") for tag in tags if tag.startswith("grad/") and "/final_" not in tag} <= watched
     assert watched - {tag.removeprefix("grad/") for tag in tags} <= {"noise_scale"}  # which needs a signal above 0
-    documented = (Path(__file__).parents[1] / "docs" / "gradients.md").read_text()
+    documented = (Path(__file__).parents[1] / "docs" / "measurement.md").read_text()
     assert all(f"`grad/{name}`" in documented for name in watched)
 
 

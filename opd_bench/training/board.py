@@ -1,7 +1,7 @@
 """What TensorBoard shows beside the figures of every step, which are written by `Series`.
 
 While a run goes on: histograms over tokens, and charts that put all runs side by side. At its end: a row of the HPARAMS
-table and sample texts. The README has a line for every tag.
+table and sample texts. docs/tensorboard.md has a line for every tag.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
