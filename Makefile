@@ -86,7 +86,7 @@ methods: $(READY) ## print every method's exact bias, direction, variance and co
 docs: $(READY) ## write docs/methods.md anew
 	@$(PY) -m opd_bench.methods --markdown > docs/methods.md.new && mv docs/methods.md.new docs/methods.md
 
-readme: $(READY) ## README's commands in a clean clone, those of seconds and one real run [ARGS=--all, --list]
+readme: $(READY) ## README's commands in a clean clone, most made small, two real runs [ARGS=--list, --all]
 	@$(PY) tests/readme_commands.py $(or $(ARGS),--quick)
 
 test: $(READY) ## the fast tests, about eight minutes on two cores [ARGS="-k vopd"]
