@@ -19,6 +19,7 @@ from opd_bench.reporting.comparison import (
     differences,
     environments,
     judged,
+    packs_alike,
 )
 from opd_bench.reporting.protocol import VERSION
 from opd_bench.reporting.record import REPRODUCED, RUN, Record, RecordError, read_record, short_digest
@@ -116,7 +117,10 @@ def told(console: Console, row: Row, here: Record) -> int:
     if elsewhere:
         console.print(_table("What is not the same of the environment", elsewhere))
     if not apart:
-        console.print(f"matches, bit for bit: every figure of {here['budget']['steps']} steps and all responses")
+        responses = " and all responses" if packs_alike(official) else "; responses are packed otherwise here"
+        console.print(
+            f"matches, bit for bit: every figure of {here['budget']['steps']} steps{responses}", soft_wrap=True
+        )
         return 0
     if not elsewhere:
         console.print(_table(f"What differs in the same environment: {len(apart)} fields", apart))

@@ -87,8 +87,9 @@ def judged(official: Record, here: Record, others: Sequence[Record]) -> list[Fig
     within one standard error over problems, which is also the least that a trained one's share may be off.
     """
     finished = [record for record in others if record["status"] == "finished"]
+    both = official["status"] == here["status"] == "finished"
     found = []
-    for name in _names(official):
+    for name in (name for name in _names(official) if both or name[:2] in UNTRAINED):
         ours, theirs, *seeds = (number(_at(record, name)) for record in (official, here, *finished))
         if ours is None or theirs is None:
             continue
