@@ -223,7 +223,7 @@ def test_a_row_that_there_is_not_is_refused_with_what_there_is(asked, message, o
 
 
 def test_a_setting_without_rows_is_refused_with_those_that_have_some(official):
-    with pytest.raises(ValueError, match="no official rows of setting mismatch .* there are setting standard"):
+    with pytest.raises(ValueError, match=r"no official rows of setting mismatch .* there are setting standard"):
         official_row(Asked("opd/0", "mismatch", "fixed", official))
 
 
