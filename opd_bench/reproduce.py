@@ -123,8 +123,9 @@ def told(console: Console, row: Row, here: Record) -> int:
         )
         return 0
     if not elsewhere:
-        console.print(_table(f"What differs in the same environment: {len(apart)} fields", apart))
-        console.print(f"does not match. {_origin(official)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(_table("What differs in the same environment", apart))
+        said = f"does not match (fields that differ: {len(apart)}). {_origin(official)}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
         return 1
     return _told_from_elsewhere(console, row, here)
 

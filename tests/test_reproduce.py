@@ -126,7 +126,7 @@ def test_one_other_value_is_found_in_the_same_environment(path, value, row, agai
     code, said = compared(Row(changed, row.others), again[2])
     assert code == 1
     assert ".".join(path) in said
-    assert "1 fields" in said
+    assert "(fields that differ: 1)" in said
     assert f"git checkout {str(changed['environment']['commit']).removesuffix('-dirty')}" in said
 
 

@@ -129,7 +129,8 @@ def _error(record: Record, name: Sequence[str], share: float) -> float:
     """Standard error over problems of a share that was measured on them, one problem at least; 0 of all else."""
     if name[0] != "evaluation":
         return 0.0
-    problems, clustered = record["tasks"][name[2]]["problems"], number(_at(record, (*name[:-1], "sampled_error")))
+    problems = int(record["tasks"][name[2]]["problems"])
+    clustered = number(_at(record, (*name[:-1], "sampled_error")))
     error = clustered if name[-1] == "sampled" else math.sqrt(share * (1 - share) / problems)
     return max(error or 0.0, 1 / problems)
 
