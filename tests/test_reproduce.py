@@ -170,8 +170,8 @@ def test_when_where_and_by_which_commit_is_free(row, again, tmp_path):
         ({}, 0, "matches in another environment"),
         ({KL: 0.1}, 0, "matches in another environment"),  # 5.84 √2 0.0129 is 0.107
         ({KL: -0.12}, 1, "NO"),
-        ({SAMPLED: 0.12}, 0, "matches in another environment"),  # one problem of eight
-        ({SAMPLED: 0.13}, 1, "NO"),
+        ({SAMPLED: 0.15}, 0, "matches in another environment"),  # a standard error of eight problems is 0.18
+        ({SAMPLED: 0.25}, 1, "NO"),
         ({("evaluation", "before", "mini_gsm", "greedy"): 0.3}, 1, "NO"),
         ({("config", "plan", "clip"): 1.0}, 1, "What no environment may change"),
         ({("budget", "steps"): 1}, 1, "budget.steps"),
@@ -199,7 +199,7 @@ def test_of_too_few_seeds_nothing_is_said_to_match(row, again, tmp_path):
 
 
 def test_of_equal_laws_one_in_a_hundred_is_called_different():
-    draws, fits = np.random.default_rng(0).normal(0.4, 0.02, (3000, 6)), 0
+    draws, fits = np.random.default_rng(0).normal(0.4, 0.02, (2000, 6)), 0
     for values in draws:
         records = [content(training={"reverse_kl": {"last": float(value)}}) for value in values]
         (one,) = [figure for figure in judged(records[0], records[1], records[2:]) if "reverse_kl" in figure.name]
@@ -210,7 +210,7 @@ def test_of_equal_laws_one_in_a_hundred_is_called_different():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("opdd/0", "no official method 'opdd', did you mean opd?; there are opd"),
+        ("opdd/0", r"no official method 'opdd', did you mean opd\?; there are opd"),
         ("opd/9", "no official seed 9 of opd in .*; there are 0, 1, 2, 3, 4"),
         ("opd", "a row is METHOD/SEED, such as tropd/0, got 'opd'"),
         ("opd/last", "a row is METHOD/SEED"),
