@@ -2,7 +2,7 @@
 #
 #   make bench METHOD=tropd SETTING=mismatch SEED=3 ARGS="plan.steps=200"
 .DEFAULT_GOAL := help
-.PHONY: help setup bench probe sweep leaderboard board export gpu-check perf embedded-models smollm2 test-pretrained methods docs test test-vllm test-all lint format check clean
+.PHONY: help setup bench probe sweep leaderboard reproduce board export gpu-check perf embedded-models smollm2 test-pretrained methods docs readme test test-vllm test-all lint format check clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -47,6 +47,11 @@ sweep: $(READY) ## methods × seeds: EXPERIMENT=compare [SEED= TRAINER= DRY=1 AR
 leaderboard: $(READY) ## the table of all records in results/ [ARGS=FOLDER]
 	@$(PY) -m opd_bench.report $(ARGS)
 
+reproduce: $(READY) ## an official row run again, and whether it matches: ROW=tropd/0 [SETTING=mismatch RULESET=tuned]
+	@test -n "$(ROW)" || { echo "which ROW, METHOD/SEED? For example make reproduce ROW=tropd/0 SETTING=mismatch"; exit 2; }
+	@$(PY) -m opd_bench.reproduce "$(ROW)" $(if $(SETTING),--setting $(SETTING)) $(if $(RULESET),--ruleset $(RULESET)) \
+	  $(ARGS)
+
 board: $(READY) ## TensorBoard on all runs, or on those below a folder: [FOLDER=results/runs ARGS="--port 6007"]
 	@test -d "$(BOARD)" || { echo "no runs in $(BOARD) yet: make bench METHOD=tropd makes one"; exit 2; }
 	@echo "Open the address below: HPARAMS compares runs, CUSTOM SCALARS has all of them in each chart. Ctrl-C ends it."
@@ -80,6 +85,9 @@ methods: $(READY) ## print every method's exact bias, direction, variance and co
 
 docs: $(READY) ## write docs/methods.md anew
 	@$(PY) -m opd_bench.methods --markdown > docs/methods.md.new && mv docs/methods.md.new docs/methods.md
+
+readme: $(READY) ## README's commands in a clean clone, most made small, two real runs [ARGS=--list, --all]
+	@$(PY) tests/readme_commands.py $(or $(ARGS),--quick)
 
 test: $(READY) ## the fast tests, about eight minutes on two cores [ARGS="-k vopd"]
 	@$(PY) -m pytest -n $(JOBS) -m "not slow and not pretrained and not vllm" $(ARGS)

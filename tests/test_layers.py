@@ -19,7 +19,7 @@ STAIRS = (
     {"redraw"},
     {"training", "tuning"},
     {"probing", "forecast"},
-    {"methods", "bench", "probe", "report", "export", "gpu_check"},
+    {"methods", "bench", "probe", "report", "export", "gpu_check", "reproduce"},
 )
 LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -68,6 +68,7 @@ def test_maths_imports_torch_and_the_standard_library_alone():
             "opd_bench": ["torch", "lightning", "hydra"],
             "opd_bench.report": ["torch", "lightning", "transformers", "hydra"],
             "opd_bench.export": ["torch", "lightning", "transformers", "hydra"],
+            "opd_bench.reproduce": ["torch", "lightning", "transformers", "hydra"],
             "opd_bench.maths.moments": ["lightning", "transformers", "hydra"],
             "opd_bench.tokens": ["lightning", "transformers", "hydra"],
         },

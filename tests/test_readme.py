@@ -1,6 +1,7 @@
 """The README does what it says."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from opd_bench import method_names
 from opd_bench.configs import names
+from tests.readme_commands import Command, commands
 from tests.test_docs import PAGES
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +24,6 @@ RECIPE = dict(re.findall(r"^`((?:opd_bench|conf)/\S+)`:\n\n```\w+\n(.*?)^```", R
 
 NAME = next(Path(path).stem for path in RECIPE)
 TWIN = f"{NAME}_twin"
-TARGETS_TO_COME = {"reproduce"}
-EXPERIMENTS_TO_COME = {"trials", "tuned"}
-"""What the pages name already, and is not there yet."""
 CHOICE = re.compile(r"\b(METHOD|EXPERIMENT|TRAINER|SETTING|TASK)=([a-z0-9_.]+)")
 
 
@@ -109,11 +108,60 @@ def test_every_make_target_that_is_named_exists():
     targets = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     words = "\n".join(in_code(page.read_text()) for page in PAGES)
     named = set(re.findall(r"^make ([a-z0-9-]+)", words, re.MULTILINE))
-    assert {"bench", "probe", "docs"} <= named - TARGETS_TO_COME <= targets
+    assert {"bench", "probe", "docs"} <= named <= targets
 
 
 def test_every_choice_that_is_named_exists():
     found = {pair for page in PAGES for pair in CHOICE.findall(in_code(page.read_text()))}
     assert ("METHOD", "tropd") in found
     wrong = {(group, name) for group, name in found if name not in names(group.lower())}
-    assert wrong - {("EXPERIMENT", name) for name in EXPERIMENTS_TO_COME} <= {("METHOD", NAME)}
+    assert wrong <= {("METHOD", NAME)}
+
+
+def test_every_command_has_a_rule_by_which_make_readme_tries_it():
+    found = commands(README)
+    assert "make bench METHOD=tropd" in [command.text for command in found]
+    assert {command.rule.how for command in found} <= {"run", "dry", "compose", "parse"}
+    assert all(command.rule.why for command in found if command.rule.how != "run" or command.rule.is_long)
+
+
+@pytest.mark.parametrize("text", ["make unheard-of", "curl -O https://example.org", "make reproduce"])
+def test_a_command_that_no_rule_knows_is_refused(text):
+    with pytest.raises(ValueError, match=f"no rule for  {text}\n.*RULES"):
+        _ = Command(text).rule
+
+
+def test_commands_are_read_as_bash_reads_them():
+    text = """```sh
+make bench METHOD=opd ARGS="a=1 # no comment" \\
+  SEED=3   # a comment
+# nothing
+make probe && make board
+make probe
+```
+
+```python
+print("make test")
+```
+"""
+    expected = ['make bench METHOD=opd ARGS="a=1 # no comment" SEED=3', "make probe", "make board"]
+    assert [command.text for command in commands(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "larger"),
+    [
+        (
+            'make bench METHOD=opd ARGS="plan.steps=300"',
+            "make bench METHOD=opd 'ARGS=plan.steps=300 plan.steps=2' DRY=1",
+        ),
+        ("make bench METHOD=opd", "make bench METHOD=opd DRY=1 ARGS=plan.steps=2"),
+        (
+            ".venv/bin/python -m opd_bench.report rescore",
+            ".venv/bin/python -m opd_bench.report rescore DRY=1 plan.steps=2",
+        ),
+    ],
+)
+def test_what_makes_a_command_small_goes_to_the_program_that_make_starts(text, larger):
+    words = sorted(shlex.split(Command(text).enlarged("DRY=1", more="plan.steps=2")))
+    assert words == sorted(shlex.split(larger))

@@ -22,6 +22,8 @@ HALVES = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 """Half a character, which JSON may have and no file can."""
 LONGEST = 30
 """Digits of a whole number."""
+REPRODUCED = "reproduced"
+"""The folder of official runs made again: copies, to be compared with their originals and not ranked beside them."""
 NOT_THE_OUTCOME = ("id", "created", "timing", "environment", "folder", "same_as")
 
 
@@ -106,10 +108,12 @@ def read_record(path: Path, kind: Kind = RUN) -> Record:
 def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     """All records below with their `folder`, and what is wrong with the files that are none.
 
-    Folders may lie in one another.
+    Folders may lie in one another. What is in a folder of reproductions is found there alone.
     """
     records, complaints = [], []
-    found = {path.resolve(): path for folder in folders for path in folder.rglob(RUN.file)}
+    found = {
+        path.resolve(): path for folder in folders for path in folder.rglob(RUN.file) if not _is_copy(path, folder)
+    }
     for path in sorted(found.values()):
         try:
             records.append(read_record(path) | {"folder": str(path.parent)})
@@ -139,6 +143,10 @@ def short_digest(value: Any) -> str:
 def folder_name(text: str) -> str:
     """A name that is safe and readable, whatever a record says, and another one for another text."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', text).strip('-.')[:60]}-{short_digest(text)}"
+
+
+def _is_copy(path: Path, folder: Path) -> bool:
+    return REPRODUCED in path.relative_to(folder).parts
 
 
 def _complete(path: Path, record: Mapping[str, Any], kind: Kind) -> None:
