@@ -47,7 +47,7 @@ class Column(NamedTuple):
 
 def columns(table: Table) -> list[Column]:
     """All but the band and the method, group by group."""
-    found = [*_first(scale(table)), *_results(table), *_gradients(), *_health(table), *_cost(), *_provenance()]
+    found = [*_first(scale(table)), *_results(table), *_gradients(), *_health(table), *_cost(), *_provenance(table)]
     return sorted(found, key=lambda column: list(GROUPS).index(column.group))
 
 
@@ -141,8 +141,8 @@ def _cost() -> Iterator[Column]:
     yield _amount("peak memory MiB", "The most that a run had.", "timing.peak_memory_mib")
 
 
-def _provenance() -> Iterator[Column]:
-    yield Column("learning rate", "provenance", "At its highest.", _rate)
+def _provenance(table: Table) -> Iterator[Column]:
+    yield Column("learning rate", "first" if table.tuned else "provenance", "At its highest.", _rate)
     yield Column("failures", "provenance", "What became of runs that did not finish.", _failures, DOWN)
     yield Column("where from", "provenance", "Who wrote the method's code, after what.", _where_from, UP, "text")
     yield Column("records", "provenance", "The first digits of the records' ids, by seed.", _records, UP, "text")

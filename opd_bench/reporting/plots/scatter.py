@@ -130,9 +130,7 @@ def _figure(
     intervals = (axis.value(row) for panel in panels for axis in panel[:2] for row in panel.rows)
     texts = [*notes, *bars(intervals), *sentence(table)]
     with styled(QUIET):
-        figure, all_axes = blank(
-            heading(title, table), size(0.5 + height * len(panels), texts), len(panels), stacked=True
-        )
+        figure, all_axes = blank(heading(title, table), size(0.5 + height * len(panels), texts), len(panels), 1)
         limits = [_points(axes, panel, line(panel)) for axes, panel in zip(all_axes, panels, strict=False)]
         fix(figure, texts)
         for axes, panel, frame in zip(all_axes, panels, limits, strict=False):
