@@ -25,7 +25,7 @@ from opd_bench.reporting.plots.rates import rate_sensitivity
 from opd_bench.reporting.plots.readings import Curve, envelope, reading, smooth, thin, with_interval
 from opd_bench.reporting.plots.scatter import against_bias, cost_against_accuracy, variance_against_accuracy
 from opd_bench.reporting.plots.words import size
-from opd_bench.reporting.record import find_records
+from opd_bench.reporting.record import find_records, short_digest
 from opd_bench.reporting.statistics import interval
 from tests.tables import crowd, many, nth, run, series, written
 
@@ -358,7 +358,13 @@ def test_one_method_s_curves_show_it_the_reference_and_the_others_in_grey(small)
         for one in (accuracy, norm):
             root = ElementTree.fromstring(one.svg)
             assert {group.get("data-method") for group in root.iter() if group.get("data-method")} == {row.method}
-            assert "Dashed: opd." in " ".join(words(one.svg))
+            shared = f"{one.name.rsplit('_', 1)[0]}_below_0-{short_digest(table.title)}"
+            assert (f'id="{shared}"' in one.svg, f'href="#{shared}"' in one.svg) == (
+                first := row is table.rows[0],
+                not first,
+            )
+            assert ("Dashed: opd." in " ".join(words(one.svg))) == first
+            assert len(one.svg) < 9_000 or first
         drawn = ElementTree.tostring(ElementTree.fromstring(accuracy.svg).find(f"{SVG}g[@data-method]"), "unicode")
         assert row.method == "opd" or looks(table)[row.method].colour.lower() in drawn.lower()
     assert curves(table, table.rows[0]) == curves(table, table.rows[0])
@@ -521,6 +527,24 @@ def test_learning_rates_are_of_one_family_and_at_least_two(small, tmp_path):
         assert len(found) == 2
         assert [rate_sensitivity(one, found) for one in found] == [None, None]
     assert rate_sensitivity(table, [table]) is None
+
+
+def test_of_many_methods_each_has_a_plot_of_its_rates_in_trials_that_are_told_from_results(tmp_path):
+    protocol = {"name": "mini_gsm-standard-trials", "ruleset": "trials", "tuned": {}}
+    trials = [
+        run(method, 7, 0.5 + 0.01 * number + rate, rate=rate, protocol=protocol | {"tuned": {"learning_rate": rate}})
+        for number, method in enumerate(METHODS[:13])
+        for rate in (1e-3, 3e-3)
+    ]
+    table, trial = written(tmp_path, *trials, *many("opd", 0.7))
+    assert (table.of_trials, trial.of_trials) == (False, True)
+    assert "trials: judged on validation, no results" in trial.title
+    assert not any(row.ranked for row in trial.rows)
+    (drawing,) = drawings(trial, [table, trial])
+    titles = [axes.get_title(loc="left") for axes in drawing.figure.axes if axes.get_visible()]
+    assert titles == sorted(METHODS[:13])
+    ticks = [axes.get_yticks().tolist() for axes in drawing.figure.axes[:13]]
+    assert all(other == ticks[0] for other in ticks)
 
 
 def test_rates_that_one_table_has_are_a_curve_of_one_name(tmp_path):

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -32,6 +32,14 @@ class Words(NamedTuple):
     alt: str
 
 
+class Shared(NamedTuple):
+    """Of a picture that is one of many: whose it is, and the id of what all have, which the first alone holds."""
+
+    method: str
+    address: str
+    is_first: bool
+
+
 def inline(figure: Figure, words: Words, methods: Mapping[str, str]) -> str:
     """The SVG, without the figure's own title; artists whose gid is among `methods` say which method they show."""
     return written(prepared(figure, methods), words)
@@ -50,11 +58,11 @@ def prepared(figure: Figure, methods: Mapping[str, str]) -> Element:
     return root
 
 
-def written(root: Element, words: Words, method: str = "") -> str:
-    """With title and description; of the artists that show a method only those of `method`, if one is said."""
+def written(root: Element, words: Words, of: Shared | None = None) -> str:
+    """With title and description; of the artists that show a method only those of one, if one is said."""
     page = Element(root.tag, root.attrib | {"aria-labelledby": f"{PREFIX}title {PREFIX}desc"})
     shared, *parts = root
-    kept = [part for part in parts if not method or part.get("data-method") in (None, method)]
+    kept = parts if of is None else _own(parts, of)
     used = {
         name
         for part in kept
@@ -67,6 +75,14 @@ def written(root: Element, words: Words, method: str = "") -> str:
     page[:] = [_text("title", words.title), _text("desc", words.alt), own, *kept]
     ElementTree.register_namespace("", SVG[1:-1])
     return ElementTree.tostring(page, encoding="unicode").replace(PREFIX, f"{words.prefix}-")
+
+
+def _own(parts: Sequence[Element], of: Shared) -> list[Element]:
+    """What all have or where it is, and above it the artists of one method."""
+    group = Element(f"{SVG}g", {"id": of.address})
+    group[:] = [part for part in parts if part.get("data-method") is None]
+    below = group if of.is_first else Element(f"{SVG}use", {"href": f"#{of.address}"})
+    return [below, *(part for part in parts if part.get("data-method") == of.method)]
 
 
 def _text(tag: str, text: str) -> Element:
