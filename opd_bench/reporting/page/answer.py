@@ -80,7 +80,7 @@ def _over_reference(table: Table, best: Row) -> str:
     way = "above" if best.difference.mean >= 0 else "below"
     said = joined(["Seed by seed, ", _named(best), " is ", tag("strong", f"{points} points"), f" {way} {REFERENCE}"])
     spread = ends(best.difference, "+")
-    chance = "" if best.p is None else f", adjusted p = {best.p:.3g}"
+    chance = "" if best.p is None or best.p >= 1 else f", adjusted p = {best.p:.3g}"
     return joined([said, f" {spread}{chance}." if spread or chance else "."])
 
 
