@@ -52,8 +52,9 @@ def entries(tables: Mapping[str, Table]) -> list[Entry]:
 
 
 def unranked(tables: Mapping[str, Table]) -> list[Entry]:
-    """The others, but for checks: those known to be wrong, and those that have too few seeds somewhere."""
-    return sorted((entry for entry in _methods(tables) if not entry.ranked), key=lambda entry: entry.order[1:])
+    """The others, but for checks: those that have too few seeds somewhere, then those known to be wrong."""
+    found = [entry for entry in _methods(tables) if not entry.ranked]
+    return sorted(found, key=lambda entry: (any(row and row.warning for row in entry.rows), entry.order[1:]))
 
 
 def top(tables: Mapping[str, Table], rows: int | None = None) -> str:

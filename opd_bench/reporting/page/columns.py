@@ -46,7 +46,10 @@ class Column(NamedTuple):
 
 
 def columns(table: Table) -> list[Column]:
-    """All but the band and the method, group by group."""
+    """All but the band and the method, group by group; of trials, the first group."""
+    if table.of_trials:
+        first = [*_first(scale(table)), *_gradients(), *_cost(), *_provenance(table)]
+        return [column for column in first if column.group == "first"]
     found = [*_first(scale(table)), *_results(table), *_gradients(), *_health(table), *_cost(), *_provenance(table)]
     return sorted(found, key=lambda column: list(GROUPS).index(column.group))
 

@@ -24,6 +24,9 @@ SPACE = 2.0
 """Left free above the axes, where the title was, in points."""
 
 
+SMALL = 10
+
+
 class Words(NamedTuple):
     """What is said of a picture, and the prefix of its ids."""
 
@@ -174,7 +177,8 @@ def _rounded(found: re.Match[str]) -> str:
 
 
 def _short(number: float) -> str:
-    text = f"{number:.2f}".rstrip("0").rstrip(".")
+    """Small shapes need two decimals; of places, a tenth of a point is nothing."""
+    text = f"{number:.{2 if abs(number) < SMALL else 1}f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 

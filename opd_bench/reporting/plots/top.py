@@ -21,20 +21,22 @@ STRIPE = "0.965"
 SMALL = 8
 """Points of a name."""
 NOTE = (
-    "Means over seeds, with 95 % intervals; the numbers are bands: methods of one band can't be told from its best. "
-    "Blue: the first band. Black: the reference {reference}. ⚠: known to be wrong. "
+    "Means over seeds, with 95 % intervals; below the line, not ranked. The numbers are bands: methods of one band "
+    "can't be told from its best. Blue: the first band. Black: the reference {reference}. ⚠: known to be wrong. "
     "Dashed: the untrained student; dotted: the teacher."
 )
 
 
 def overview(tables: Mapping[str, Table]) -> Figure:
     """A line a method, the best above; below, what is not ranked."""
-    drawn = [*entries(tables), *unranked(tables)]
+    ranked = entries(tables)
+    drawn = [*ranked, *unranked(tables)]
     with styled(QUIET):
         notes = [NOTE.format(reference=REFERENCE)]
         figure, all_axes = blank("", (WIDE, AROUND + LINE * len(drawn)), len(tables))
         for number, (axes, (setting, table)) in enumerate(zip(all_axes, tables.items(), strict=True)):
             _panel(axes, table, [entry.rows[number] for entry in drawn])
+            axes.axhline(len(ranked) - 0.5, color="0.5", linewidth=0.9)
             axes.set_title(f"{plain(setting)}: solved, %", loc="left", fontsize=9)
             axes.set_yticks(range(len(drawn)), [_name(entry) for entry in drawn] if not number else [], fontsize=SMALL)
         fix(figure, notes)
