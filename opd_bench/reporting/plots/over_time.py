@@ -15,7 +15,7 @@ from opd_bench.reporting.plots.looks import ALL, COLOURS, GREY, INK, Look, few, 
 from opd_bench.reporting.plots.readings import POINTS, RUNS, Curve, Numbers, Reading, envelope, reading, thin
 from opd_bench.reporting.plots.words import QUIET, WIDE, Drawing, heading, listed, missing, several, short, size
 
-COARSE, COARSER, OWN = 50, 30, 60
+COARSE, COARSER, OWN = 50, 30, 40
 """Points of a grey curve, where there is one plot for all and where there is one for each; of a coloured one there."""
 HIGH = 3.5
 STRENGTHS = ((5, 0.16), (ALL, 0.09))
