@@ -147,7 +147,8 @@ def _table(records: list[Record], seed: int) -> Table:
     rows = _banded(_adjusted(rows), numbers, seed)
     rows.sort(key=lambda row: (not row.ranked, bool(row.check), -(row.accuracy.mean or 0)))  # of equal ones, by name
     failed = [record for record in newest if record["status"] != "finished"]
-    notes += more + [f"{names[settings_of(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
+    notes += [] if _is_trial(newest[0]["protocol"]) else more
+    notes += [f"{names[settings_of(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
     protocol = newest[0]["protocol"]
     return Table(title(protocol), protocol, tasks, rows, _anchors(newest, sorted(tasks)), notes)
 

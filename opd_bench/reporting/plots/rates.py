@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from opd_bench.reporting.drawing import blank, fix, log_axis, share_axis, spans, styled
-from opd_bench.reporting.figures import number
 from opd_bench.reporting.labels import Label, beside, room
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.plots.looks import ALL, COLOURS, INK, MANY, WRONG, Look, looks, sentence
+from opd_bench.reporting.plots.looks import ALL, COLOURS, INK, MANY, WRONG, Look, looks, named, sentence
 from opd_bench.reporting.plots.words import QUIET, WIDE, Drawing, bars, heading, percent, several, short, size, solved
 from opd_bench.reporting.probe_rows import Interval
 
@@ -90,8 +89,8 @@ def _curves(table: Table, tables: Sequence[Table]) -> list[Curve]:
     """Of this table's methods, in its order."""
     known, found = looks(table), dict[str, Curve]()
     for row in _known(table):
-        look = known[row.method]
-        found.setdefault(_identity(row), Curve(look._replace(name=RATE.sub("", look.name)), {}))
+        name = named(row._replace(method=RATE.sub("", row.method)))
+        found.setdefault(_identity(row), Curve(known[row.method]._replace(name=name), {}))
     others = [
         other for other in tables if other.title != table.title and _family(table) and _family(other) == _family(table)
     ]
@@ -142,8 +141,7 @@ def _family(table: Table) -> tuple[str, str] | None:
 
 
 def _rate(row: Row) -> float | None:
-    found = number(row.runs[0]["config"].get("plan", {}).get("learning_rate"))
-    return found if found and 0 < found < math.inf else None
+    return row.rate if row.rate and 0 < row.rate < math.inf else None
 
 
 def _end(curve: Curve) -> Label:
@@ -154,6 +152,8 @@ def _end(curve: Curve) -> Label:
 
 def _notes(table: Table) -> list[str]:
     """What the curve is not."""
+    if table.of_trials:
+        return ["Trials, on the validation split: they choose a rate and are no results."]
     rates = {rate for row in _known(table) if (rate := _rate(row))}
     own = f" This table's rate is {rates.pop():g}." if len(rates) == 1 else ""
     return [f"Every learning rate is a protocol of its own: curves, and no ranking across them.{own}"]

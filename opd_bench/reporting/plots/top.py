@@ -68,7 +68,7 @@ def _mark(axes: Axes, place: int, row: Row) -> None:
         axes.plot([own.low, own.high], [place, place], linewidth=1.4, solid_capstyle="butt", **style)
     axes.plot([own.value], [place], "X" if row.warning else "o", markersize=5, markeredgewidth=0, **style)
     if row.band is not None:
-        at = {"xy": (1, place), "xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+        at: dict[str, Any] = {"xy": (1, place), "xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
         axes.annotate(str(row.band), xytext=(4, 0), va="center", size=SMALL, color=colour, **at)
 
 
