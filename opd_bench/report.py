@@ -9,13 +9,20 @@ from rich.console import Console
 from rich.progress import track
 
 from opd_bench.reporting import papers, plots, published
+from opd_bench.reporting import top as best
 from opd_bench.reporting.cells import grid
-from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal
+from opd_bench.reporting.drawing import as_png
+from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal, unshown
 from opd_bench.reporting.leaderboard import SEED, Table, tables
-from opd_bench.reporting.page import page
-from opd_bench.reporting.record import Record, RecordError, find_records, folder_name, standing, write_whole
+from opd_bench.reporting.page import not_kept, page, samples
+from opd_bench.reporting.plots.top import overview
+from opd_bench.reporting.protocol import VERSION
+from opd_bench.reporting.record import RUN, Record, RecordError, find_records, folder_name, standing, write_whole
 
-COMMANDS = ("leaderboard", "rescore", "published")
+COMMANDS = ("leaderboard", "top", "rescore", "published")
+RESULTS = Path("results")
+OFFICIAL = "official"
+"""The folder in a folder of results whose folders, one a protocol's version, are committed with their tables."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,19 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def leaderboard(options: argparse.Namespace) -> int:
-    """Print the tables and write them beside the records."""
-    console, busy = Console(), Console(stderr=True)
-    with busy.status("reading records"):
-        records, complaints = _records(options.folders)
-    with busy.status(f"comparing {len(records):,} runs"):
-        found = tables(records, options.seed)
-    for table in found:
-        console.print(terminal(table, console.width))
-        if comparison := papers.comparison(table):
-            console.print(*published.beside_terminal(comparison, console.width))
-    with busy.status("writing tables, plots and the page"):
-        written = _save(found, complaints, options.out or options.folders[0])
-    console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    """Print the tables and write them beside the records: without a folder, of the official ones and of all."""
+    if options.folders or options.out:
+        return _board(options.folders or [RESULTS], options.out, options.seed)
+    official = _official(RESULTS)
+    for folder in official:
+        _board([folder], None, options.seed, Console(quiet=_has_own(RESULTS)))
+    if _has_own(RESULTS) or not official:
+        _board([RESULTS], None, options.seed)
+    return 0
+
+
+def top(options: argparse.Namespace) -> int:
+    """Print the ranked methods of a version side by side in every setting, as Markdown; or draw all methods."""
+    found = tables(_records(options.folders or [RESULTS / OFFICIAL / VERSION])[0])
+    chosen = best.settings(found, options.ruleset)
+    print(best.top(chosen, options.rows), end="")
+    if options.plot:
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(options.plot, as_png(overview(chosen)))
     return 0
 
 
@@ -56,7 +69,7 @@ def rescore(options: argparse.Namespace) -> int:
     from opd_bench.rescoring import rescored, write  # what tasks need, the leaderboard must not
 
     console, lines, failed = Console(), [], 0
-    records = standing(_records(options.folders)[0])
+    records = standing(_records(options.folders or [RESULTS])[0])
     for record in track(records, "Judging", console=Console(stderr=True), transient=True):
         own = [record["method"]["name"], str(record["seed"]), record["protocol"]["name"]]
         try:
@@ -76,10 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("leaderboard", help="tables of all records below some folders (default)")
     board.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go (default: the first FOLDER)")
     board.add_argument("--seed", type=int, default=SEED, help="of the resamples (default %(default)s)")
+    short = commands.add_parser("top", help="the ranked methods in every setting, as Markdown for a page")
+    short.add_argument("--rows", type=int, metavar="N", help="the first N methods (default: all that are ranked)")
+    short.add_argument("--ruleset", choices=("fixed", "tuned"), default="fixed", help="default %(default)s")
+    short.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of all methods too")
     again = commands.add_parser("rescore", help="judge kept responses anew, without a model")
     again.add_argument("--dry", action="store_true", help="say what would change and write nothing")
-    for command, action in ((board, leaderboard), (again, rescore)):
-        command.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="default: results")
+    for command, action, usual in (
+        (board, leaderboard, "results/official/*, and results if it has others"),
+        (short, top, f"results/official/{VERSION}"),
+        (again, rescore, "results"),
+    ):
+        command.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=f"default: {usual}")
         command.set_defaults(action=action)
     papers = commands.add_parser("published", help="the papers' own numbers")
     published.add_arguments(papers)
@@ -87,23 +108,61 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _board(folders: list[Path], out: Path | None, seed: int, console: Console | None = None) -> int:
+    """The tables of some folders, shown and written."""
+    console, busy = console or Console(), Console(stderr=True)
+    with busy.status("reading records"):
+        records, complaints = _records(folders)
+    with busy.status(f"comparing {len(records):,} runs"):
+        found = tables(records, seed)
+    for table in found:
+        console.print(unshown(table) if table.of_trials else terminal(table, console.width))
+        if comparison := papers.comparison(table):
+            console.print(*published.beside_terminal(comparison, console.width))
+    with busy.status("writing tables, plots and the page"):
+        written = _save(found, complaints, out or folders[0])
+    Console().print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
 def _records(folders: list[Path]) -> tuple[list[Record], list[str]]:
     """All of them, and what can't be read, which is named; nothing at all is an error."""
-    folders[:] = folders or [Path("results")]
     records, complaints = find_records(folders)
     for complaint in complaints:
         print(f"left out: {complaint}", file=sys.stderr)
     if not records:
         raise RecordError(f"no records in {', '.join(map(str, folders))}; make bench METHOD=tropd makes one")
-    return records, complaints
+    return _owned(records, folders), complaints
+
+
+def _owned(records: list[Record], folders: list[Path]) -> list[Record]:
+    """Where there are official records, it is said which are not: a user's run of the same is a row of its own."""
+    official = [place for folder in folders for place in _official(folder)]
+    return [
+        record | {"own": bool(official) and not any(Path(record["folder"]).is_relative_to(one) for one in official)}
+        for record in records
+    ]
+
+
+def _official(folder: Path) -> list[Path]:
+    """The official folders in a folder of results that have records."""
+    return [place for place in sorted((folder / OFFICIAL).glob("*")) if any(place.rglob(RUN.file))]
+
+
+def _has_own(folder: Path) -> bool:
+    return any(folder / OFFICIAL not in path.parents for path in folder.rglob(RUN.file))
 
 
 def _save(found: list[Table], complaints: list[str], out: Path) -> list[Path]:
+    """What is committed is what records alone give: no responses, which are not, and no pictures but the page's."""
+    committed = out.resolve().parent.name == OFFICIAL
     out.mkdir(parents=True, exist_ok=True)
     texts = {"leaderboard.md": markdown(found), "leaderboard.csv": as_csv(found), "runs.csv": runs_csv(found)}
-    texts["report.html"] = page(found, complaints, plots)
+    texts["report.html"] = page(found, complaints, plots, not_kept if committed else samples)
     for name, text in texts.items():
         write_whole(out / name, text)
+    if committed:
+        return [out / name for name in texts]
     for table in found:
         plots.write_pictures(table, found, out / "plots" / folder_name(table.title))
     return [*(out / name for name in texts), out / "plots"]

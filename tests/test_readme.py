@@ -11,12 +11,15 @@ import pytest
 
 from opd_bench import method_names
 from opd_bench.configs import names
+from opd_bench.report import main as report
+from opd_bench.reporting.protocol import VERSION
 from tests.readme_commands import Command, commands
 from tests.test_docs import PAGES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 MEASUREMENT = (ROOT / "docs" / "measurement.md").read_text()
+OFFICIAL = ROOT / "results" / "official" / VERSION
 
 
 RECIPE = dict(re.findall(r"^`((?:opd_bench|conf)/\S+)`:\n\n```\w+\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
@@ -83,6 +86,16 @@ def test_the_figures_shown_are_those_of_the_page_of_methods():
             rf"^\| {name.replace('`', '')} \| \w+ \| {target} \| {bias} \| {cosine} \| .* \| {variance} \| {reads} \|$"
         )
         assert re.search(row, page, re.MULTILINE), name
+
+
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f"no official results in this checkout ({OFFICIAL})")
+def test_the_top_table_is_what_the_official_records_give(capsys):
+    found = re.search(r"^<!-- top: begin -->$(.*?)^<!-- top: end -->$", README, re.DOTALL | re.MULTILINE)
+    assert found, "README.md lacks <!-- top: begin --> and <!-- top: end --> around what report top prints"
+    shown = found[1].strip()
+    rows = len(shown.splitlines()) - 4  # heads, rule, untrained student, teacher
+    assert report(["top", str(OFFICIAL), "--rows", str(rows)]) == 0
+    assert shown == capsys.readouterr().out.strip()
 
 
 def test_the_notebook_example_runs():

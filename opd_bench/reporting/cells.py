@@ -9,6 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from opd_bench.reporting.statistics import Estimate
+
 NAMED = "method"
 """The column that says whose row it is."""
 
@@ -23,6 +25,19 @@ def safe(text: str) -> str:
 def figure(value: float | None) -> str:
     """Three significant digits; rounding errors are 0."""
     return "—" if value is None else "0" if abs(value) < 1e-9 else f"{value:.3g}"
+
+
+def percent(value: float | None, sign: str = "") -> str:
+    """A share in hundredths, with one decimal."""
+    return "—" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def with_ends(value: Estimate, sign: str = "") -> str:
+    """A share with its interval, if it has one, in hundredths."""
+    mean = percent(value.mean, sign)
+    if value.low is None or value.high is None:
+        return mean
+    return f"{mean} [{percent(value.low)}, {percent(value.high)}]"
 
 
 def law(config: Mapping[str, Any]) -> str:

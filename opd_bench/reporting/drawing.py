@@ -74,12 +74,11 @@ def styled(more: Mapping[str, Any] = MappingProxyType({})) -> AbstractContextMan
     return matplotlib.style.context(["default", STYLE, dict(more)])
 
 
-def blank(title: str, size: tuple[float, float], panels: int = 1, stacked: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side, or one below another, and a title."""
+def blank(title: str, size: tuple[float, float], panels: int = 1, columns: int = 0) -> tuple[Figure, list[Axes]]:
+    """A figure with a title and so many axes, side by side or in so many columns."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)  # measures text
-    rows, columns = (panels, 1) if stacked else (1, panels)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(math.ceil(panels / (columns or panels)), columns or panels, squeeze=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure, list(axes.flat)
 
@@ -148,6 +147,14 @@ def absent(all_rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
     missing = [row for row in all_rows if row not in shown]
     names = [shorter(row.label) + ("" if row.measured else f" ({row.status})") for row in missing]
     return [f"Not shown, for want of a finite number: {', '.join(names)}."] if names else []
+
+
+def as_png(figure: Figure) -> bytes:
+    """On white, so that it can be read on a dark page too."""
+    content = io.BytesIO()
+    with styled():
+        figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def write(figure: Figure, folder: Path, name: str) -> list[Path]:

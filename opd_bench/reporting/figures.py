@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from opd_bench.reporting.record import Record
 
 SECTIONS = ("budget", "training", "evaluation", "timing")
@@ -24,7 +26,8 @@ def means(records: Sequence[Record]) -> dict[str, float]:
     for record in records:
         for name, value in figures(record).items():
             found.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in sorted(found.items())}
+    with np.errstate(over="ignore", invalid="ignore"):  # numpy's sum is the same in every Python
+        return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
 def number(value: Any) -> float | None:

@@ -1,13 +1,13 @@
 """Tables of records: a pure function of the records and a seed. Rows of one table ran under one protocol."""
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from opd_bench.reporting.figures import figures, means
+from opd_bench.reporting.figures import figures, means, number
+from opd_bench.reporting.identity import distinct, grouped, is_own, names_of, newest_of, other_start, settings_of
 from opd_bench.reporting.protocol import RANKED, REFERENCE
 from opd_bench.reporting.record import Record, standing
 from opd_bench.reporting.resampling import Array
@@ -25,6 +25,8 @@ from opd_bench.reporting.statistics import (
 
 SEED = 0
 """Of the resamples, where nobody says another."""
+TRIALS = "trials"
+"""The ruleset of runs that choose a learning rate: they are judged on the validation split and are no results."""
 ANCHORS = (("(student before)", "before"), ("(teacher)", "teacher"))
 WITH_INTERVALS: tuple[str, ...] = (
     "training.gradient.relative_variance",
@@ -69,8 +71,14 @@ class Row(NamedTuple):
 
     @property
     def ranked(self) -> bool:
-        """Whether there are seeds enough, and the row is a competitor: neither known to be wrong nor a check."""
-        return self.finished >= RANKED and not self.warning and not self.check
+        """Whether there are seeds enough, and the row is a competitor: not known to be wrong, no check, no trial."""
+        trial = bool(self.runs) and _is_trial(self.runs[0]["protocol"])
+        return self.finished >= RANKED and not self.warning and not self.check and not trial
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of its runs."""
+        return number((self.runs[0]["config"].get("plan") or {}).get("learning_rate")) if self.runs else None
 
 
 class Table(NamedTuple):
@@ -88,6 +96,16 @@ class Table(NamedTuple):
         """Accuracy before training."""
         return self.anchors[0].accuracy
 
+    @property
+    def tuned(self) -> bool:
+        """Whether each method has a learning rate of its own."""
+        return bool(self.protocol.get("tuned"))
+
+    @property
+    def of_trials(self) -> bool:
+        """Whether its runs choose a learning rate, and are no results."""
+        return _is_trial(self.protocol)
+
 
 class Runs(NamedTuple):
     """The finished runs of one row as numbers."""
@@ -99,10 +117,9 @@ class Runs(NamedTuple):
 
 
 def tables(records: Iterable[Record], seed: int = SEED) -> list[Table]:
-    """One table per protocol. Neither the order of the records nor a copy of one changes anything."""
-    distinct = {record["id"]: record for record in records}
-    protocols = _grouped(standing(distinct.values()), _protocol)
-    return [_table(group, seed) for group in protocols.values()]
+    """One table per protocol, trials last. Neither the order of the records nor a copy of one changes anything."""
+    protocols = grouped(standing(distinct(records)), _protocol)
+    return sorted((_table(group, seed) for group in protocols.values()), key=lambda table: table.of_trials)
 
 
 def _protocol(record: Record) -> tuple[str, ...]:
@@ -111,28 +128,34 @@ def _protocol(record: Record) -> tuple[str, ...]:
 
 def title(protocol: Mapping[str, Any]) -> str:
     """What two records must share to be in one table."""
-    return f"{protocol['name']} ({protocol['digest']}, protocol {protocol['version']})"
+    trials = "; trials: judged on validation, no results" if _is_trial(protocol) else ""
+    return f"{protocol['name']} ({protocol['digest']}, protocol {protocol['version']}{trials})"
+
+
+def _is_trial(protocol: Mapping[str, Any]) -> bool:
+    return protocol.get("ruleset") == TRIALS
 
 
 def _table(records: list[Record], seed: int) -> Table:
-    newest, notes = _newest(records)
-    names = _names(newest)
+    newest, notes = newest_of(records)
+    names = names_of(newest)
     tasks = {name: task for record in newest for name, task in record["tasks"].items()}
-    methods = _grouped(newest, lambda record: names[settings_of(record)])
+    methods = grouped(newest, lambda record: names[settings_of(record)])
     numbers = {name: _numbers(group, sorted(tasks)) for name, group in methods.items()}
     reference, more = _reference(newest, names)
     rows = [_row(name, group, numbers[name], numbers.get(reference), seed) for name, group in methods.items()]
     rows = _banded(_adjusted(rows), numbers, seed)
     rows.sort(key=lambda row: (not row.ranked, bool(row.check), -(row.accuracy.mean or 0)))  # of equal ones, by name
     failed = [record for record in newest if record["status"] != "finished"]
-    notes += more + [f"{names[settings_of(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
+    notes += [] if _is_trial(newest[0]["protocol"]) else more
+    notes += [f"{names[settings_of(r)]}, seed {r['seed']}: {r['status']}, {r['reason']}" for r in failed]
     protocol = newest[0]["protocol"]
     return Table(title(protocol), protocol, tasks, rows, _anchors(newest, sorted(tasks)), notes)
 
 
 def _row(name: str, records: list[Record], own: Runs, reference: Runs | None, seed: int) -> Row:
     method, finished = records[0]["method"], _finished(records)
-    check = f"begins from {records[0]['start']}" if _other_start(records[0]) else ""
+    check = f"begins from {records[0]['start']}" if other_start(records[0]) else ""
     row = Row(
         method=name,
         warning=method["warning"],
@@ -194,8 +217,8 @@ def positive(value: Estimate) -> Estimate:
     """The interval of what can't be negative, as far on the log scale: m e^(±r/m)."""
     if not value.mean or value.low is None or value.high is None:
         return value
-    far = (value.high - value.low) / 2 / value.mean
-    return Estimate(value.mean, value.mean * math.exp(-far), value.mean * math.exp(far))
+    far = Decimal((value.high - value.low) / 2 / value.mean)  # whose exp is the same everywhere, unlike math's
+    return Estimate(value.mean, value.mean * float((-far).exp()), value.mean * float(far.exp()))
 
 
 def _adjusted(rows: list[Row]) -> list[Row]:
@@ -216,9 +239,9 @@ def _anchors(records: list[Record], tasks: list[str]) -> list[Row]:
     """The untrained student, once per start and not once per run: methods share their starts. The teacher is one."""
     rows = []
     for name, when in ANCHORS:
-        judged = [record for record in records if record["evaluation"].get(when) and not _other_start(record)]
-        distinct = {record["start"] if when == "before" else name: record for record in reversed(judged)}
-        own = [distinct[key] for key in sorted(distinct)]
+        judged = [record for record in records if record["evaluation"].get(when) and not other_start(record)]
+        found = {record["start"] if when == "before" else name: record for record in reversed(judged)}
+        own = [found[key] for key in sorted(found)]
         if own or when == "before":
             figures_of_own = [_as_after(record, when) for record in own]
             accuracy = _accuracy(own, when, tasks)
@@ -232,58 +255,15 @@ def _as_after(record: Record, when: str) -> Record:
     return {"budget": {}, "training": {}, "timing": {}, "evaluation": {"after": record["evaluation"][when]}}
 
 
-def _newest(records: list[Record]) -> tuple[list[Record], list[str]]:
-    """One record per method, settings and seed: the last that was made."""
-    runs = _grouped(records, lambda record: (settings_of(record), record["seed"]))
-    newest = [max(group, key=lambda record: (record["created"], record["id"])) for group in runs.values()]
-    older = len(records) - len(newest)
-    return newest, [f"{older} older record(s) of the same runs left out"] if older else []
-
-
 def _reference(records: list[Record], names: Mapping[tuple[str, ...], str]) -> tuple[str, list[str]]:
-    """The row that differences are taken to: none, if it could be one or another."""
-    own = {names[settings_of(r)] for r in records if r["method"]["name"] == REFERENCE and not _other_start(r)}
+    """The row that differences are taken to, the official one first: none, if it could be one or another."""
+    found = [record for record in records if record["method"]["name"] == REFERENCE and not other_start(record)]
+    official = [record for record in found if not is_own(record)]
+    own = {names[settings_of(record)] for record in official or found}
     if len(own) > 1:
         return "", [f"{REFERENCE} ran at several settings, so there are no differences to it"]
     return next(iter(own), ""), []
 
 
-def _other_start(record: Record) -> str:
-    """A model to begin from that is not among the protocol's starts."""
-    return record["config"].get("start") or ""
-
-
-def settings_of(record: Record) -> tuple[str, ...]:
-    """The method's name, then every field of its estimator and its source as text, and what else may differ."""
-    method = record["method"]
-    source = {key: value for key, value in method["source"].items() if key != "name"}
-    kinds = {"estimator": method.get("estimator"), "source": method["source"].get("name")}
-    more = {**record["protocol"].get("tuned", {}), "start": _other_start(record) or "as usual"}
-    fields = [*kinds.items(), *method["settings"].items(), *source.items(), *more.items()]
-    return method["name"], *sorted(f"{key}={_text(value)}" for key, value in fields)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _names(records: list[Record]) -> dict[tuple[str, ...], str]:
-    """The method's name, with the fields that differ where it ran at several settings."""
-    result = {}
-    for name, group in _grouped({settings_of(record) for record in records}, lambda key: key[0]).items():
-        common = set.intersection(*(set(key[1:]) for key in group))
-        for key in group:
-            differing = ", ".join(field for field in key[1:] if field not in common and field != "start=as usual")
-            result[key] = f"{name}[{differing}]" if differing else name
-    return result
-
-
 def _finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record["status"] == "finished"]
-
-
-def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
-    groups: dict[Any, list[Any]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return dict(sorted(groups.items()))

@@ -1,6 +1,7 @@
 """The published table that an experiment names, beside what was measured here."""
 
-from opd_bench.reporting.leaderboard import Row, Table, settings_of
+from opd_bench.reporting.identity import settings_of
+from opd_bench.reporting.leaderboard import Row, Table
 from opd_bench.reporting.published import Comparison, Metric, compared, counterparts, reference_of
 
 FIGURES = {"acc": "greedy", "pass@1": "sampled", "winrate": "win", "": "sampled"}

@@ -29,6 +29,8 @@ def answer(table: Table) -> Markup:
 def leaders(table: Table) -> Markup:
     """The first band in a few words, for who looks for the protocol."""
     first = [row for row in table.rows if row.band == 1]
+    if table.of_trials:
+        return Markup("trials, no results")
     if not first:
         return Markup("no method ranked yet")
     return joined([_some(first), f" first, {percent(first[0].accuracy.mean)} %"])
@@ -36,8 +38,7 @@ def leaders(table: Table) -> Markup:
 
 def reference(table: Table) -> Row | None:
     """The row that differences are taken to."""
-    found = [row for row in table.rows if row.name == REFERENCE and not row.check]
-    return found[0] if len(found) == 1 else None
+    return next((row for row in table.rows if row.method == REFERENCE and not row.check), None)
 
 
 def _answered(question: str, sentences: Sequence[str]) -> Markup:
@@ -79,7 +80,7 @@ def _over_reference(table: Table, best: Row) -> str:
     way = "above" if best.difference.mean >= 0 else "below"
     said = joined(["Seed by seed, ", _named(best), " is ", tag("strong", f"{points} points"), f" {way} {REFERENCE}"])
     spread = ends(best.difference, "+")
-    chance = "" if best.p is None else f", adjusted p = {best.p:.3g}"
+    chance = "" if best.p is None or best.p >= 1 else f", adjusted p = {best.p:.3g}"
     return joined([said, f" {spread}{chance}." if spread or chance else "."])
 
 

@@ -18,7 +18,7 @@ def board(table: Table, address: str, sections: Mapping[str, str]) -> Markup:
     found = columns(table)
     shown = tag("table", _caption(table), _head(found), _body(table, found, sections), _feet(table, found))
     region = scrolling(shown, f"Table of {table.title}")
-    return tag("div", _controls(address), region, _meanings(found), class_="board")
+    return tag("div", _controls(address, found), region, _meanings(found), class_="board")
 
 
 def scrolling(table: Markup, name: str, classes: str = "scroll") -> Markup:
@@ -43,14 +43,15 @@ def tags(row: Row) -> Markup:
     return joined([one for one in found if one], " ")
 
 
-def _controls(address: str) -> Markup:
+def _controls(address: str, found: Sequence[Column]) -> Markup:
     count = tag("p", class_="count", role="status", aria_live="polite")
     search = tag("input", type="search", class_="find", id=f"find:{address}", autocomplete="off", spellcheck="false")
     find = [tag("label", "Find a method", for_=f"find:{address}"), search]
     kinds = [_check("only-ranked", "ranked only"), _check("not-wrong", "hide known-wrong ⚠\ufe0e")]
     filters = tag("div", tag("div", *find, class_="search"), *kinds, count, class_="filters", hidden=True)
-    groups = [_check(f"show-{group}", name.lower()) for group, name in GROUPS.items() if group != "first"]
-    more = tag("fieldset", tag("legend", "More columns"), *groups, class_="groups")
+    hidden = {column.group for column in found} - {"first"}
+    groups = [_check(f"show-{group}", name.lower()) for group, name in GROUPS.items() if group in hidden]
+    more = tag("fieldset", tag("legend", "More columns"), *groups, class_="groups") if groups else ""
     return tag("div", filters, more, class_="controls")
 
 

@@ -46,9 +46,25 @@ class Column(NamedTuple):
 
 
 def columns(table: Table) -> list[Column]:
-    """All but the band and the method, group by group."""
-    found = [*_first(scale(table)), *_results(table), *_gradients(), *_health(table), *_cost(), *_provenance()]
+    """All but the band and the method, group by group; of trials, the first group."""
+    if table.of_trials:
+        first = [_learning_rate(table), *_first(scale(table)), *_gradients(), *_cost()]
+        return [column for column in first if column.group == "first"]
+    found = [
+        _learning_rate(table),
+        *_first(scale(table)),
+        *_results(table),
+        *_gradients(),
+        *_health(table),
+        *_cost(),
+        *_provenance(),
+    ]
     return sorted(found, key=lambda column: list(GROUPS).index(column.group))
+
+
+def _learning_rate(table: Table) -> Column:
+    """Where each method has its own, it is seen at a glance."""
+    return Column("learning rate", "first" if table.tuned else "provenance", "At its highest.", _rate)
 
 
 def _first(on: Scale) -> Iterator[Column]:
@@ -142,7 +158,6 @@ def _cost() -> Iterator[Column]:
 
 
 def _provenance() -> Iterator[Column]:
-    yield Column("learning rate", "provenance", "At its highest.", _rate)
     yield Column("failures", "provenance", "What became of runs that did not finish.", _failures, DOWN)
     yield Column("where from", "provenance", "Who wrote the method's code, after what.", _where_from, UP, "text")
     yield Column("records", "provenance", "The first digits of the records' ids, by seed.", _records, UP, "text")

@@ -13,6 +13,7 @@ GIST = ("tasks", "training", "learning rate")
 SENTENCES = ("tasks", "training", "ruleset")
 TELLING = ("learning rate", "training", "ruleset", "student", "gradient clipped at", "tasks")
 RULESETS = {"fixed": "fixed: one learning rate for all", "tuned": "tuned: each method at its own best learning rate"}
+RULESETS |= {"trials": "trials: the same few learning rates for each method"}
 FOLDERS = re.compile(r"[^\n:']*/((?:[^/\n:']+/){3}[^/\n:']+)")
 """A path of more than four parts, of which the last four say which run it is."""
 

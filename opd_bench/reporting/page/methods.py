@@ -1,6 +1,6 @@
 """A section per method: what it is, what came out, its runs, its curves, and what its student wrote."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from textwrap import dedent
 from typing import Any
 
@@ -26,15 +26,19 @@ NOT_REPEATED = ("records", "where from", "reads student / teacher")
 """Columns that a section says in another place."""
 RUNS = ("seed", "start", "outcome", "solved %", "‖g‖ median", "rel. variance", "time", "record")
 TEXTS = ("seed", "start", "outcome", "record")
+Written = Callable[[Sequence[Record]], Markup]
+"""What is shown of what the students of some runs wrote."""
 
 
-def section(row: Row, address: str, columns: Sequence[Column], curves: Sequence[Picture]) -> Markup:
+def section(
+    row: Row, address: str, columns: Sequence[Column], curves: Sequence[Picture], written: Written = samples
+) -> Markup:
     """Closed until somebody asks."""
     accuracy = f"{percent(row.accuracy.mean)} % {ends(row.accuracy)}" if row.accuracy.mean is not None else "no result"
     title = within(row.runs[0], "method.title") or ""
     head = [tag("h4", row.method), " ", tag("span", str(title), class_="title"), " ", tags(row)]
     summary = tag("summary", *head, " ", tag("span", accuracy, class_="brief"))
-    parts = [_what(row.runs[0]), _numbers(row, columns), _runs(row.runs), _curves(curves), _written(row)]
+    parts = [_what(row.runs[0]), _numbers(row, columns), _runs(row.runs), _curves(curves), written(row.runs)]
     return tag("details", summary, tag("div", *parts, class_="inside"), class_="entry", id=address)
 
 
@@ -122,10 +126,6 @@ def _is_solved(name: str) -> bool:
 
 def _curves(curves: Sequence[Picture]) -> Markup:
     return tag("div", *map(figure, curves), class_="pictures") if curves else Markup()
-
-
-def _written(row: Row) -> Markup:
-    return tag("div", tag("h5", "What its student wrote"), samples(row.runs))
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Markup:

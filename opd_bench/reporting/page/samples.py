@@ -33,8 +33,18 @@ class Pair(NamedTuple):
         return bool(self.before["responses"][0]["correct"]), bool(self.after["responses"][0]["correct"])
 
 
+def not_kept(runs: Sequence[Record]) -> Markup:
+    """Nothing: a page that is committed says nothing that is not in its records."""
+    return Markup()
+
+
 def samples(runs: Sequence[Record]) -> Markup:
     """Of the first run that finished."""
+    heading = tag("h5", "What its student wrote")
+    return tag("div", heading, _samples(runs))
+
+
+def _samples(runs: Sequence[Record]) -> Markup:
     run = next((run for run in runs if run["status"] == "finished"), None)
     if run is None:
         return _quiet("No run has finished.")

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from opd_bench.reporting.leaderboard import Row, Table
 from opd_bench.reporting.plots.over_time import Panel, Plot, one_by_one, told
-from opd_bench.reporting.plots.themed import Words, prepared, written
+from opd_bench.reporting.plots.themed import Shared, Words, prepared, written
 from opd_bench.reporting.plots.words import Picture, by_gid, plain_method
 from opd_bench.reporting.record import short_digest
 
@@ -29,14 +29,16 @@ _stages: deque[Stage] = deque(maxlen=4)
 
 
 def of_row(table: Table, row: Row, panel: Panel) -> Picture | None:
-    """One row in colour and the reference dashed, over all others in grey."""
+    """One row in colour and the reference dashed, over all others in grey, which the first picture of a block holds."""
     place = [other.method for other in table.rows].index(row.method)
     stage = _stage(table, panel, place // BLOCK)
     if stage.root is None or row.method not in stage.plot.heroes:
         return None
     name, title = f"{panel.name}_{place}", f"{panel.title}: {stage.plot.looks[row.method].name}"
     words = Words(f"{name}-{short_digest(table.title)}", title, told(stage.plot, [row.method]))
-    return Picture(name, title, words.alt, written(stage.root, words, plain_method(row.method)))
+    below = f"{panel.name}_below_{place // BLOCK}-{short_digest(table.title)}"
+    own = Shared(plain_method(row.method), below, row.method == stage.plot.heroes[0])
+    return Picture(name, title, words.alt, written(stage.root, words, own))
 
 
 def _stage(table: Table, panel: Panel, number: int) -> Stage:

@@ -63,7 +63,9 @@ def _line(axes: Axes, place: int, row: Row, look: Look) -> None:
 
 def _columns(axes: Axes, rows: Sequence[Row]) -> None:
     """Band and p as text, right of the axes."""
-    cells = [("band", "p")] + [(_cell(row.band, "d"), _cell(row.p, ".2g")) for row in rows]
+    telling = any(row.p is not None and row.p < 1 for row in rows)  # of many methods and few seeds none is
+    cells = [("band", "p" if telling else "")]
+    cells += [(_cell(row.band, "d"), _cell(row.p, ".2g") if telling else "") for row in rows]
     style: dict[str, Any] = {"ha": "right", "va": "center", "size": SIZE, "transform": axes.get_yaxis_transform()}
     for place, texts in enumerate(cells):
         for at, text in zip((0.42, 0.95), texts, strict=True):
@@ -80,8 +82,10 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     notes = ["Means over the seeds that both have."]
     if any(math.isfinite(one.low) for one in intervals):
         notes[0] += " Lines: 95 % intervals. Filled: without 0."
-    if any(row.p is not None for row in rows):
-        notes.append("p: sign flips, Holm-adjusted. Methods of one band can't be told from its best.")
+    if any(row.band is not None for row in rows):
+        notes.append("Methods of one band can't be told from its best.")
+    if any(row.p is not None and row.p < 1 for row in rows):
+        notes.append("p: sign flips, Holm-adjusted.")
     return notes
 
 

@@ -11,16 +11,16 @@ from matplotlib.ticker import MaxNLocator
 from opd_bench.reporting.drawing import Limits, blank, fix, log_axis, share_axis, styled
 from opd_bench.reporting.labels import Label, beside, room
 from opd_bench.reporting.leaderboard import Row, Table
-from opd_bench.reporting.plots.looks import COLOURS, GREY, INK, Look, few, is_reference, left_out, looks, sentence
-from opd_bench.reporting.plots.readings import RUNS, Curve, Numbers, Reading, envelope, reading, thin
+from opd_bench.reporting.plots.looks import ALL, COLOURS, GREY, INK, Look, few, is_reference, left_out, looks, sentence
+from opd_bench.reporting.plots.readings import POINTS, RUNS, Curve, Numbers, Reading, envelope, reading, thin
 from opd_bench.reporting.plots.words import QUIET, WIDE, Drawing, heading, listed, missing, several, short, size
 
-COARSE, COARSER = 50, 30
-"""Points of a grey curve, where there is one plot for all and where there is one for each."""
+COARSE, COARSER, OWN = 50, 30, 40
+"""Points of a grey curve, where there is one plot for all and where there is one for each; of a coloured one there."""
 HIGH = 3.5
-CROWD = 5
-"""Bands up to which they are …"""
-STRONG, WEAK = 0.16, 0.09
+STRENGTHS = ((5, 0.16), (ALL, 0.09))
+"""Up to so many coloured curves their bands are so strong; of more there are none."""
+STRONG = STRENGTHS[0][1]
 PLAIN = COLOURS[0]
 FAINT: dict[str, Any] = {"color": GREY, "linewidth": 0.7, "alpha": 0.45, "zorder": 1.5}
 NOTHING = Curve(*np.empty((4, 0), dtype=np.float32))
@@ -87,14 +87,15 @@ def over_training(table: Table, panel: Panel) -> Drawing | None:
     if not plot.drawn:
         return None
     ends = [_end(plot, method) for method in plot.heroes]
-    notes = [*_notes(plot), *sentence(table), *_troubles(plot, list(plot.found)), *_absent(plot)]
+    strength = next((strength for most, strength in STRENGTHS if len(plot.heroes) <= most), 0.0)
+    notes = [*_notes(plot, strength), *sentence(table), *_troubles(plot, list(plot.found)), *_absent(plot)]
     with styled(QUIET):
         figure, axes = _begun(plot, notes, room([label.text for label in ends]))
         for method in plot.drawn:
             if method not in plot.heroes:
                 axes.plot(*_coarse(plot, method, COARSE), gid=plot.looks[method].gid, **FAINT)
         for method in plot.heroes:
-            _coloured(axes, plot, method, STRONG if len(plot.heroes) <= CROWD else WEAK)
+            _coloured(axes, plot, method, strength)
         fix(figure, notes)
         beside(axes, ends)
     return Drawing(panel.name, panel.title, told(plot, plot.heroes), figure)
@@ -108,14 +109,14 @@ def one_by_one(table: Table, panel: Panel, rows: Sequence[Row]) -> tuple[Plot, F
         return plot, None
     dashed = [row.method for row in reference if row.method in plot.heroes]
     grey = ["Grey: the other methods."] if len(plot.drawn) > 1 else []
-    notes = [*_notes(plot), " ".join([*grey, *(f"Dashed: {plot.looks[method].name}." for method in dashed)])]
+    notes = [*_notes(plot, STRONG), " ".join([*grey, *(f"Dashed: {plot.looks[method].name}." for method in dashed)])]
     with styled(QUIET):
         figure, axes = _begun(plot, notes, 0)
         axes.plot(*_joined([_coarse(plot, method, COARSER) for method in plot.drawn]), **FAINT)
         for method in dashed:
             axes.plot(*plot.curve(method)[:2], color=INK, linestyle="--", linewidth=1, zorder=2.8)
         for method in plot.heroes:
-            _coloured(axes, plot, method, STRONG)
+            _coloured(axes, plot, method, STRONG, OWN)
         fix(figure, notes)
     return plot, figure
 
@@ -137,11 +138,12 @@ def _begun(plot: Plot, notes: Sequence[str], margin: float) -> tuple[Figure, Axe
     return figure, axes
 
 
-def _coloured(axes: Axes, plot: Plot, method: str, strength: float) -> None:
+def _coloured(axes: Axes, plot: Plot, method: str, strength: float, points: int = POINTS) -> None:
     """A curve with its band and its marks."""
-    look, curve, marks = plot.looks[method], plot.curve(method), _marks(plot.panel, plot.found[method])
+    look, marks = plot.looks[method], _marks(plot.panel, plot.found[method])
+    curve = plot.panel.coarser(plot.curve(method), points)
     style: dict[str, Any] = {"color": look.colour, "gid": look.gid}
-    if curve.banded:
+    if curve.banded and strength:
         axes.fill_between(curve.steps, curve.low, curve.high, alpha=strength, linewidth=0, zorder=2, **style)
     axes.plot(curve.steps, curve.middle, linestyle=look.dash, linewidth=1.3, zorder=look.depth, **style)
     if marks.known:
@@ -194,9 +196,9 @@ def _read(table: Table, chosen: Sequence[Row]) -> dict[str, Reading]:
     return {row.method: reading(row) for row in few(table.rows, [row.method for row in chosen])}
 
 
-def _notes(plot: Plot) -> list[str]:
+def _notes(plot: Plot, strength: float) -> list[str]:
     window = max(one.window for one in plot.found.values())
-    banded = any(plot.curve(method).banded for method in plot.heroes)
+    banded = strength and any(plot.curve(method).banded for method in plot.heroes)
     return [plot.panel.note.format(window=window) + (f" {plot.panel.band}" if banded else "")]
 
 

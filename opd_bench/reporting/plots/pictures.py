@@ -36,16 +36,17 @@ def write_pictures(table: Table, tables: Sequence[Table], folder: Path) -> list[
 
 def drawings(table: Table, tables: Sequence[Table]) -> Iterator[Drawing]:
     """One after the other, so that only one is in memory."""
+    rates: tuple[Callable[[], Drawing | None], ...] = (lambda: rate_sensitivity(table, tables),)
     makers: tuple[Callable[[], Drawing | None], ...] = (
         lambda: over_training(table, SOLVED),
         lambda: differences(table),
         lambda: against_bias(table),
         lambda: variance_against_accuracy(table),
         lambda: over_training(table, NORM),
-        lambda: rate_sensitivity(table, tables),
+        *rates,
         lambda: cost_against_accuracy(table),
     )
-    yield from (drawing for maker in makers if (drawing := maker()))
+    yield from (drawing for maker in (rates if table.of_trials else makers) if (drawing := maker()))
 
 
 def _picture(table: Table, drawing: Drawing) -> Picture:

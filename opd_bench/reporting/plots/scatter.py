@@ -41,6 +41,7 @@ class Axis(NamedTuple):
     label: str
     value: Callable[[Row], Interval]
     scale: Callable[[Axes, Which, Sequence[Interval]], Limits]
+    on_edge: Callable[[Row], bool] = lambda _: False
 
 
 class Panel(NamedTuple):
@@ -130,13 +131,11 @@ def _figure(
     intervals = (axis.value(row) for panel in panels for axis in panel[:2] for row in panel.rows)
     texts = [*notes, *bars(intervals), *sentence(table)]
     with styled(QUIET):
-        figure, all_axes = blank(
-            heading(title, table), size(0.5 + height * len(panels), texts), len(panels), stacked=True
-        )
+        figure, all_axes = blank(heading(title, table), size(0.5 + height * len(panels), texts), len(panels), 1)
         limits = [_points(axes, panel, line(panel)) for axes, panel in zip(all_axes, panels, strict=False)]
         fix(figure, texts)
         for axes, panel, frame in zip(all_axes, panels, limits, strict=False):
-            place(axes, [_label(panel, row, frame) for row in panel.rows])
+            place(axes, [_label(panel, row, frame) for row in panel.rows if not _is_listed(panel, row)])
     return figure
 
 
@@ -185,7 +184,7 @@ def _panel(table: Table, x: Axis, y: Axis) -> Panel:
 
 
 def _variance(label: str) -> Axis:
-    return Axis(label, _estimate(VARIANCE), lambda axes, which, all_of: log_axis(axes, which, _values(all_of)))
+    return Axis(label, _estimate(VARIANCE), _variance_scale, _is_still)
 
 
 def _accuracy(table: Table) -> Axis:
@@ -209,6 +208,10 @@ def _bias_scale(axes: Axes, which: Which, intervals: Sequence[Interval]) -> Limi
     return bias_axis(axes, which, _values(intervals))
 
 
+def _variance_scale(axes: Axes, which: Which, intervals: Sequence[Interval]) -> Limits:
+    return log_axis(axes, which, _values(intervals))
+
+
 def _share_scale(axes: Axes, which: Which, intervals: Sequence[Interval]) -> Limits:
     return share_axis(axes, which, [end for interval in intervals for end in interval])
 
@@ -227,9 +230,19 @@ def _counted(value: float) -> str:
     return f"{value:g}"
 
 
+def _is_listed(panel: Panel, row: Row) -> bool:
+    """Whether it is among too many on the edge for names beside them: the note has them."""
+    crowded = len(panel.rows) > 2 * ALL and not panel.looks[row.method].chosen
+    return crowded and any(axis.on_edge(row) for axis in (panel.x, panel.y))
+
+
+def _is_still(row: Row) -> bool:
+    return rounded(row.estimates[VARIANCE]).value <= 0
+
+
 def _still(panel: Panel) -> list[str]:
     """Who has no variance at all."""
-    names = [panel.looks[row.method].name for row in panel.rows if rounded(row.estimates[VARIANCE]).value <= 0]
+    names = [panel.looks[row.method].name for row in panel.rows if _is_still(row)]
     return [f"On the edge, without variance: {listed(names)}."] if names else []
 
 

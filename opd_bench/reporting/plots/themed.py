@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -24,12 +24,23 @@ SPACE = 2.0
 """Left free above the axes, where the title was, in points."""
 
 
+SMALL = 10
+
+
 class Words(NamedTuple):
     """What is said of a picture, and the prefix of its ids."""
 
     prefix: str
     title: str
     alt: str
+
+
+class Shared(NamedTuple):
+    """Of a picture that is one of many: whose it is, and the id of what all have, which the first alone holds."""
+
+    method: str
+    address: str
+    is_first: bool
 
 
 def inline(figure: Figure, words: Words, methods: Mapping[str, str]) -> str:
@@ -50,11 +61,11 @@ def prepared(figure: Figure, methods: Mapping[str, str]) -> Element:
     return root
 
 
-def written(root: Element, words: Words, method: str = "") -> str:
-    """With title and description; of the artists that show a method only those of `method`, if one is said."""
+def written(root: Element, words: Words, of: Shared | None = None) -> str:
+    """With title and description; of the artists that show a method only those of one, if one is said."""
     page = Element(root.tag, root.attrib | {"aria-labelledby": f"{PREFIX}title {PREFIX}desc"})
     shared, *parts = root
-    kept = [part for part in parts if not method or part.get("data-method") in (None, method)]
+    kept = parts if of is None else _own(parts, of)
     used = {
         name
         for part in kept
@@ -67,6 +78,14 @@ def written(root: Element, words: Words, method: str = "") -> str:
     page[:] = [_text("title", words.title), _text("desc", words.alt), own, *kept]
     ElementTree.register_namespace("", SVG[1:-1])
     return ElementTree.tostring(page, encoding="unicode").replace(PREFIX, f"{words.prefix}-")
+
+
+def _own(parts: Sequence[Element], of: Shared) -> list[Element]:
+    """What all have or where it is, and above it the artists of one method."""
+    group = Element(f"{SVG}g", {"id": of.address})
+    group[:] = [part for part in parts if part.get("data-method") is None]
+    below = group if of.is_first else Element(f"{SVG}use", {"href": f"#{of.address}"})
+    return [below, *(part for part in parts if part.get("data-method") == of.method)]
 
 
 def _text(tag: str, text: str) -> Element:
@@ -158,7 +177,8 @@ def _rounded(found: re.Match[str]) -> str:
 
 
 def _short(number: float) -> str:
-    text = f"{number:.2f}".rstrip("0").rstrip(".")
+    """Small shapes need two decimals; of places, a tenth of a point is nothing."""
+    text = f"{number:.{2 if abs(number) < SMALL else 1}f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
