@@ -208,18 +208,13 @@ class Clone(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all that was tried went well."""
     given = _parser().parse_args(arguments)
-    found = commands((given.root / "README.md").read_text())
-    try:
-        rules = [command.rule for command in found]
-    except ValueError as error:
-        sys.exit(str(error))
     if given.list:
-        for command, rule in zip(found, rules, strict=True):
-            print(_told(rule, rule.how), command.text, sep="\n    ")
+        for command in _known(given.root):
+            print(_told(command.rule, command.rule.how), command.text, sep="\n    ")
         return 0
     with TemporaryDirectory(prefix="opd_bench-") as place:
         clone = Clone.of(given.root, Path(place) / "opd_bench", given.all)
-        outcomes = list(_all_tried(clone, found))
+        outcomes = list(_all_tried(clone, _known(clone.folder)))
     print("\nNot run, or not as it stands:")
     for one in outcomes:
         rule = one.command.rule
@@ -228,6 +223,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = [one for one in outcomes if one.code]
     print(f"\n{len(outcomes)} commands, {len(failed)} failed")
     return 1 if failed else 0
+
+
+def _known(root: Path) -> list[Command]:
+    """A checkout's commands, all of which have a rule."""
+    found = commands((root / "README.md").read_text())
+    try:
+        return [command for command in found if command.rule]
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def _all_tried(clone: Clone, found: Sequence[Command]) -> Iterator[Outcome]:

@@ -178,3 +178,27 @@ print("make test")
 def test_what_makes_a_command_small_goes_to_the_program_that_make_starts(text, larger):
     words = sorted(shlex.split(Command(text).enlarged("DRY=1", more="plan.steps=2")))
     assert words == sorted(shlex.split(larger))
+
+
+def test_make_readme_tries_what_is_committed_tells_what_it_does_not_run_and_fails_with_a_command(tmp_path):
+    """The script in its own process, on a clone with a short README."""
+    if not (ROOT / ".venv" / ".ready").exists():
+        pytest.skip("no environment that make has made")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    (clone / ".venv").symlink_to((ROOT / ".venv").resolve())
+    (clone / "README.md").write_text("```sh\nmake    # all targets\nmake reproduce ROW=nosuch/0\nmake test\n```\n")
+    author = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    subprocess.run(["git", *author, "commit", "--quiet", "-am", "short"], cwd=clone, check=True)
+    command = [sys.executable, str(ROOT / "tests" / "readme_commands.py"), "--quick", str(clone)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines() if " s  make" in line]
+    assert [(line[0], line[3:]) for line in lines] == [
+        ("ok", ["make"]),
+        ("FAILED", ["make", "reproduce", "ROW=nosuch/0"]),
+        ("ok", ["make", "test"]),
+    ]
+    assert "| error: no official" in run.stdout
+    assert "  make test\n      read, not run: minutes of tests" in run.stdout
+    assert "3 commands, 1 failed" in run.stdout

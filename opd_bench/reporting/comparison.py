@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -101,8 +102,11 @@ def judged(official: Record, here: Record, others: Sequence[Record]) -> list[Fig
 
 def packs_alike(record: Record) -> bool:
     """Whether the series beside a record, packed here, would be the same bytes."""
-    path = Path(record["folder"]) / SERIES
-    return not path.exists() or gzip.compress(gzip.decompress(packed := path.read_bytes()), mtime=0) == packed
+    try:
+        packed = (Path(record["folder"]) / SERIES).read_bytes()
+        return gzip.compress(gzip.decompress(packed), mtime=0) == packed
+    except (OSError, EOFError, zlib.error):  # whoever reads the series says what is wrong with it
+        return True
 
 
 def _names(record: Record) -> Iterator[tuple[str, ...]]:
