@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from opd_bench.reporting import papers, plots, published
+from opd_bench.reporting import contrasts, papers, plots, published
 from opd_bench.reporting import top as best
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.drawing import as_png
@@ -17,9 +17,18 @@ from opd_bench.reporting.leaderboard import SEED, Table, tables
 from opd_bench.reporting.page import not_kept, page, samples
 from opd_bench.reporting.plots.top import overview
 from opd_bench.reporting.protocol import VERSION
-from opd_bench.reporting.record import RUN, Record, RecordError, find_records, folder_name, standing, write_whole
+from opd_bench.reporting.record import (
+    RUN,
+    Record,
+    RecordError,
+    find_records,
+    folder_name,
+    record_files,
+    standing,
+    write_whole,
+)
 
-COMMANDS = ("leaderboard", "top", "rescore", "published")
+COMMANDS = ("leaderboard", "top", "contrast", "rescore", "published")
 RESULTS = Path("results")
 OFFICIAL = "official"
 """The folder in a folder of results whose folders, one a protocol's version, are committed with their tables."""
@@ -64,6 +73,13 @@ def top(options: argparse.Namespace) -> int:
     return 0
 
 
+def contrast(options: argparse.Namespace) -> int:
+    """Print pairs of methods, one against the other, as Markdown."""
+    found = tables(_records(options.folder or [RESULTS / OFFICIAL / VERSION])[0])
+    print(contrasts.markdown(contrasts.contrasts(found, [_pair(text) for text in options.pairs])), end="")
+    return 0
+
+
 def rescore(options: argparse.Namespace) -> int:
     """Judge all kept responses anew, and write a new record for each that its task's new version judges otherwise."""
     from opd_bench.rescoring import rescored, write  # what tasks need, the leaderboard must not
@@ -93,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     short.add_argument("--rows", type=int, metavar="N", help="the first N methods (default: all that are ranked)")
     short.add_argument("--ruleset", choices=("fixed", "tuned"), default="fixed", help="default %(default)s")
     short.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of all methods too")
+    pairs = commands.add_parser("contrast", help="a method less another, seed by seed, as Markdown")
+    pairs.add_argument("pairs", nargs="+", metavar="METHOD:OTHER")
+    pairs.add_argument("--folder", type=Path, action="append", help=f"default: results/official/{VERSION}")
+    pairs.set_defaults(action=contrast)
     again = commands.add_parser("rescore", help="judge kept responses anew, without a model")
     again.add_argument("--dry", action="store_true", help="say what would change and write nothing")
     for command, action, usual in (
@@ -106,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     published.add_arguments(papers)
     papers.set_defaults(action=published.show)
     return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    one, colon, other = text.partition(":")
+    if not (one and colon and other):
+        raise RecordError(f"a pair is METHOD:OTHER, such as vopd:opd, got {text!r}")
+    return one, other
 
 
 def _board(folders: list[Path], out: Path | None, seed: int, console: Console | None = None) -> int:
@@ -150,7 +177,7 @@ def _official(folder: Path) -> list[Path]:
 
 
 def _has_own(folder: Path) -> bool:
-    return any(folder / OFFICIAL not in path.parents for path in folder.rglob(RUN.file))
+    return any(folder / OFFICIAL not in path.parents for path in record_files(folder))
 
 
 def _save(found: list[Table], complaints: list[str], out: Path) -> list[Path]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from opd_bench.report import main as report
 from opd_bench.reporting.contrasts import contrasts, markdown
-from opd_bench.reporting.record import RecordError
+from opd_bench.reporting.record import RecordError, find_records
 from tests.results import content, found, results
 
 OURS = {0: 0.6, 1: 0.7, 2: 0.65, 3: 0.9}
@@ -57,3 +58,19 @@ def test_a_method_that_is_nowhere_is_told_and_one_in_another_table_makes_no_pair
     with pytest.raises(RecordError, match="no table has 'veto'; there are gkd, opd, vopd"):
         contrasts(tables, [("veto", "opd")])
     assert contrasts(tables, [("gkd", "opd")]) == []
+
+
+def test_the_command_prints_them_and_refuses_what_is_no_pair(tmp_path, capsys):
+    results(tmp_path, *(content(name, seed, 0.5) for name in ("vopd", "opd") for seed in (0, 1)))
+    assert report(["contrast", "vopd:opd", "--folder", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == markdown(contrasts(found(tmp_path), [("vopd", "opd")]))
+    with pytest.raises(SystemExit):
+        report(["contrast", "vopd", "--folder", str(tmp_path)])
+    assert "a pair is METHOD:OTHER, such as vopd:opd, got 'vopd'" in capsys.readouterr().err
+
+
+def test_sweeps_over_a_field_are_found_only_where_they_are(tmp_path):
+    results(tmp_path / "runs", content("opd"))
+    results(tmp_path / "ablations" / "2.0", content("veto"))
+    assert [record["method"]["name"] for record in find_records([tmp_path])[0]] == ["opd"]
+    assert [record["method"]["name"] for record in find_records([tmp_path / "ablations"])[0]] == ["veto"]

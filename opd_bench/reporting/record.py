@@ -23,7 +23,8 @@ HALVES = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 LONGEST = 30
 """Digits of a whole number."""
 REPRODUCED = "reproduced"
-"""The folder of official runs made again: copies, to be compared with their originals and not ranked beside them."""
+APART = (REPRODUCED, "ablations")
+"""Folders whose records are not to be ranked beside others: official runs made again, and sweeps over a field."""
 NOT_THE_OUTCOME = ("id", "created", "timing", "environment", "folder", "same_as")
 
 
@@ -108,18 +109,21 @@ def read_record(path: Path, kind: Kind = RUN) -> Record:
 def find_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     """All records below with their `folder`, and what is wrong with the files that are none.
 
-    Folders may lie in one another. What is in a folder of reproductions is found there alone.
+    Folders may lie in one another.
     """
     records, complaints = [], []
-    found = {
-        path.resolve(): path for folder in folders for path in folder.rglob(RUN.file) if not _is_copy(path, folder)
-    }
+    found = {path.resolve(): path for folder in folders for path in record_files(folder)}
     for path in sorted(found.values()):
         try:
             records.append(read_record(path) | {"folder": str(path.parent)})
         except RecordError as error:
             complaints.append(str(error))
     return records, complaints
+
+
+def record_files(folder: Path) -> list[Path]:
+    """All below; what is in a folder that stands apart is found there alone."""
+    return [path for path in folder.rglob(RUN.file) if not {*APART} & {*path.relative_to(folder).parts}]
 
 
 def standing(records: Iterable[Record]) -> list[Record]:
@@ -143,10 +147,6 @@ def short_digest(value: Any) -> str:
 def folder_name(text: str) -> str:
     """A name that is safe and readable, whatever a record says, and another one for another text."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', text).strip('-.')[:60]}-{short_digest(text)}"
-
-
-def _is_copy(path: Path, folder: Path) -> bool:
-    return REPRODUCED in path.relative_to(folder).parts
 
 
 def _complete(path: Path, record: Mapping[str, Any], kind: Kind) -> None:
