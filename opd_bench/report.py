@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from opd_bench.reporting import contrasts, papers, plots, published
+from opd_bench.reporting import contrasts, papers, plots, probe_course, published
 from opd_bench.reporting import top as best
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.drawing import as_png
@@ -28,7 +28,7 @@ from opd_bench.reporting.record import (
     write_whole,
 )
 
-COMMANDS = ("leaderboard", "top", "contrast", "rescore", "published")
+COMMANDS = ("leaderboard", "top", "contrast", "probed", "rescore", "published")
 RESULTS = Path("results")
 OFFICIAL = "official"
 """The folder in a folder of results whose folders, one a protocol's version, are committed with their tables."""
@@ -80,6 +80,12 @@ def contrast(options: argparse.Namespace) -> int:
     return 0
 
 
+def probed(options: argparse.Namespace) -> int:
+    """Print a figure of some methods at all students of the runs that were probed, as Markdown."""
+    print(probe_course.course(probe_course.probes_in(options.folder), options.figure, options.methods), end="")
+    return 0
+
+
 def rescore(options: argparse.Namespace) -> int:
     """Judge all kept responses anew, and write a new record for each that its task's new version judges otherwise."""
     from opd_bench.rescoring import rescored, write  # what tasks need, the leaderboard must not
@@ -113,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     pairs.add_argument("pairs", nargs="+", metavar="METHOD:OTHER")
     pairs.add_argument("--folder", type=Path, action="append", help=f"default: results/official/{VERSION}")
     pairs.set_defaults(action=contrast)
+    course = commands.add_parser("probed", help="a figure of probes over a run, as Markdown")
+    course.add_argument("figure", help="such as variance_to_opd, bias_reverse_kl or snr")
+    course.add_argument("methods", nargs="+", metavar="METHOD")
+    usual = RESULTS / OFFICIAL / VERSION / "probes"
+    course.add_argument("--folder", type=Path, default=usual, help="default %(default)s")
+    course.set_defaults(action=probed)
     again = commands.add_parser("rescore", help="judge kept responses anew, without a model")
     again.add_argument("--dry", action="store_true", help="say what would change and write nothing")
     for command, action, usual in (
