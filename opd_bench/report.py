@@ -1,8 +1,12 @@
 """What has been measured, to read: python -m opd_bench.report --help. Needs no torch."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +16,7 @@ from opd_bench.reporting import contrasts, papers, plots, probe_course, publishe
 from opd_bench.reporting import top as best
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.drawing import as_png
+from opd_bench.reporting.filled import filled
 from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal, unshown
 from opd_bench.reporting.leaderboard import SEED, Table, tables
 from opd_bench.reporting.page import not_kept, page, samples
@@ -28,7 +33,7 @@ from opd_bench.reporting.record import (
     write_whole,
 )
 
-COMMANDS = ("leaderboard", "top", "contrast", "probed", "rescore", "published")
+COMMANDS = ("leaderboard", "top", "contrast", "probed", "fill", "rescore", "published")
 RESULTS = Path("results")
 OFFICIAL = "official"
 """The folder in a folder of results whose folders, one a protocol's version, are committed with their tables."""
@@ -64,7 +69,7 @@ def leaderboard(options: argparse.Namespace) -> int:
 
 def top(options: argparse.Namespace) -> int:
     """Print the ranked methods of a version side by side in every setting, as Markdown; or draw all methods."""
-    found = tables(_records(options.folders or [RESULTS / OFFICIAL / VERSION])[0])
+    found = _compared(*(options.folders or [RESULTS / OFFICIAL / VERSION]))
     chosen = best.settings(found, options.ruleset)
     print(best.top(chosen, options.rows), end="")
     if options.plot:
@@ -75,7 +80,7 @@ def top(options: argparse.Namespace) -> int:
 
 def contrast(options: argparse.Namespace) -> int:
     """Print pairs of methods, one against the other, as Markdown."""
-    found = tables(_records(options.folder or [RESULTS / OFFICIAL / VERSION])[0])
+    found = _compared(*(options.folder or [RESULTS / OFFICIAL / VERSION]))
     print(contrasts.markdown(contrasts.contrasts(found, [_pair(text) for text in options.pairs])), end="")
     return 0
 
@@ -84,6 +89,20 @@ def probed(options: argparse.Namespace) -> int:
     """Print a figure of some methods at all students of the runs that were probed, as Markdown."""
     print(probe_course.course(probe_course.probes_in(options.folder), options.figure, options.methods), end="")
     return 0
+
+
+def fill(options: argparse.Namespace) -> int:
+    """Write pages anew, whose blocks between <!-- report: COMMAND --> and <!-- end --> are what COMMAND prints."""
+    for path in options.pages:
+        write_whole(path, filled(path.read_text(encoding="utf-8"), printed))
+    return 0
+
+
+def printed(command: str) -> str:
+    """What python -m opd_bench.report COMMAND prints."""
+    with redirect_stdout(StringIO()) as out:
+        main(shlex.split(command))
+    return out.getvalue()
 
 
 def rescore(options: argparse.Namespace) -> int:
@@ -125,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     usual = RESULTS / OFFICIAL / VERSION / "probes"
     course.add_argument("--folder", type=Path, default=usual, help="default %(default)s")
     course.set_defaults(action=probed)
+    pages = commands.add_parser("fill", help="figures in Markdown pages anew: <!-- report: COMMAND --> … <!-- end -->")
+    pages.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
+    pages.set_defaults(action=fill)
     again = commands.add_parser("rescore", help="judge kept responses anew, without a model")
     again.add_argument("--dry", action="store_true", help="say what would change and write nothing")
     for command, action, usual in (
@@ -138,6 +160,11 @@ def _parser() -> argparse.ArgumentParser:
     published.add_arguments(papers)
     papers.set_defaults(action=published.show)
     return parser
+
+
+@cache  # several blocks of a page are of one folder
+def _compared(*folders: Path) -> list[Table]:
+    return tables(_records([*folders])[0])
 
 
 def _pair(text: str) -> tuple[str, str]:

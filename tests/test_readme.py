@@ -11,7 +11,8 @@ import pytest
 
 from opd_bench import method_names
 from opd_bench.configs import names
-from opd_bench.report import main as report
+from opd_bench.report import printed
+from opd_bench.reporting.filled import BLOCK, filled
 from opd_bench.reporting.protocol import VERSION
 from tests.readme_commands import Command, commands
 from tests.test_docs import PAGES
@@ -89,13 +90,22 @@ def test_the_figures_shown_are_those_of_the_page_of_methods():
 
 
 @pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f"no official results in this checkout ({OFFICIAL})")
-def test_the_top_table_is_what_the_official_records_give(capsys):
-    found = re.search(r"^<!-- top: begin -->$(.*?)^<!-- top: end -->$", README, re.DOTALL | re.MULTILINE)
-    assert found, "README.md lacks <!-- top: begin --> and <!-- top: end --> around what report top prints"
-    shown = found[1].strip()
-    rows = len(shown.splitlines()) - 4  # heads, rule, untrained student, teacher
-    assert report(["top", str(OFFICIAL), "--rows", str(rows)]) == 0
-    assert shown == capsys.readouterr().out.strip()
+def test_figures_in_pages_are_what_the_official_records_give(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    pages = {page: page.read_text() for page in PAGES if BLOCK.search(page.read_text())}
+    assert ROOT / "README.md" in pages
+    for page, text in pages.items():
+        assert filled(text, printed) == text, f"python -m opd_bench.report fill {page.relative_to(ROOT)}"
+
+
+def test_a_page_is_filled_with_what_its_commands_print():
+    page = "# A\n<!-- report: top --rows 2 -->\nold\nolder\n<!-- end -->\nwords\n<!-- report: b -->\n<!-- end -->\n"
+    new = filled(page, lambda command: f"said {command}\n")
+    assert new == (
+        "# A\n<!-- report: top --rows 2 -->\n\nsaid top --rows 2\n\n<!-- end -->\nwords\n"
+        "<!-- report: b -->\n\nsaid b\n\n<!-- end -->\n"
+    )
+    assert filled(new, lambda command: f"said {command}\n") == new
 
 
 def test_the_notebook_example_runs():
@@ -113,8 +123,7 @@ def test_every_method_is_listed_and_every_listed_method_exists():
 
 
 def test_it_is_short_enough_to_be_read():
-    written, rest = README.split("<!-- top: begin -->")
-    assert len((written + rest.split("<!-- top: end -->")[1]).splitlines()) <= 250
+    assert len(BLOCK.sub("", README).splitlines()) <= 250
 
 
 def test_every_make_target_that_is_named_exists():
