@@ -141,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     course = commands.add_parser("probed", help="a figure of probes over a run, as Markdown")
     course.add_argument("figure", help="such as variance_to_opd, bias_reverse_kl or snr")
     course.add_argument("methods", nargs="+", metavar="METHOD")
-    usual = RESULTS / OFFICIAL / VERSION / "probes"
-    course.add_argument("--folder", type=Path, default=usual, help="default %(default)s")
+    probes = RESULTS / OFFICIAL / VERSION / "probes"
+    course.add_argument("--folder", type=Path, default=probes, help="default %(default)s")
     course.set_defaults(action=probed)
     pages = commands.add_parser("fill", help="figures in Markdown pages anew: <!-- report: COMMAND --> … <!-- end -->")
     pages.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
