@@ -8,7 +8,8 @@ from opd_bench import method_names
 from opd_bench.catalogue import load_method
 from opd_bench.configs import conf_dir, names
 
-EMBEDDED = ("compare", "diagnostics", "same_model")
+EMBEDDED = ("compare", "diagnostics", "official", "same_model", "tuned", "veto_beta")
+TRIALS = "trials"
 
 
 def of_experiment(name, *overrides):
@@ -23,7 +24,7 @@ def of_experiment(name, *overrides):
 @pytest.mark.parametrize("name", names("experiment"))
 def test_an_experiment_names_what_there_is(name):
     config, _, sweep = of_experiment(name)
-    assert set(sweep.get("method", "opd").split(",")) <= set(method_names())
+    assert {method.strip() for method in sweep.get("method", "opd").split(",")} <= set(method_names())
     assert set(sweep.get("setting", "real").split(",")) <= set(names("setting"))
     assert set(config.evaluation.samples_of) <= set(config.tests)
 
@@ -35,7 +36,7 @@ def test_what_runs_on_the_embedded_models_is_a_sweep_of_five_seeds(name):
     assert str(config.hydra.mode) == "RunMode.MULTIRUN"
 
 
-@pytest.mark.parametrize("name", sorted({*names("experiment")} - {*EMBEDDED}))
+@pytest.mark.parametrize("name", sorted({*names("experiment")} - {*EMBEDDED, TRIALS}))
 def test_all_others_are_one_run_unless_they_are_asked_for_as_a_sweep_and_then_one_after_the_other(name):
     config, _, _ = of_experiment(name)
     assert config.hydra.mode is None

@@ -152,7 +152,7 @@ def test_the_answer_comes_first_with_how_sure_it_is_and_what_it_costs(tmp_path):
     assert "Next: vopd, 72.0 % [" in text
     assert "The untrained student solves 20.0 % and the teacher solves 98.0 %." in text
     assert "Seed by seed, opd_full is 40.0 points above opd [+40.0, +40.0]" in text
-    assert "opd_full’s run takes 100 s, 2 times opd’s on a-machine." in text
+    assert "opd_full’s run takes 100 s, opd’s 50 s on a-machine, by the clock" in text
     assert "it reads the whole vocabulary of both models; opd reads the sampled token of both models." in text
 
 

@@ -13,9 +13,13 @@ from opd_bench.training.closing import closing
 from opd_bench.training.run import Run
 from tests.papers import data, saved
 from tests.runs import composed
-from tests.test_experiments import of_experiment
+from tests.test_experiments import EMBEDDED, of_experiment
 
-PAPERS = [name for name in names("experiment") if name.startswith(("vopd", "veto", "tropd", "opd_plus", "small_gpu"))]
+PAPERS = [
+    name
+    for name in names("experiment")
+    if name.startswith(("vopd", "veto", "tropd", "opd_plus", "small_gpu")) and name not in EMBEDDED
+]
 HEADLINE = {"vopd": "vopd", "veto": "veto", "tropd": "tropd", "opd": "opd_plus", "small": "vopd"}
 SIZES = (
     *("trainer=cpu", "plan.steps=2", "plan.prompts=2", "plan.micro_batches=2", "plan.response_limit=6"),

@@ -3,13 +3,16 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from opd_bench.reporting.statistics import Estimate
+if TYPE_CHECKING:
+    from opd_bench.reporting.statistics import (
+        Estimate,
+    )  # brings scipy along, which the papers' numbers need not wait for
 
 NAMED = "method"
 """The column that says whose row it is."""
@@ -32,7 +35,7 @@ def percent(value: float | None, sign: str = "") -> str:
     return "—" if value is None else f"{100 * value:{sign}.1f}"
 
 
-def with_ends(value: Estimate, sign: str = "") -> str:
+def with_ends(value: "Estimate", sign: str = "") -> str:
     """A share with its interval, if it has one, in hundredths."""
     mean = percent(value.mean, sign)
     if value.low is None or value.high is None:

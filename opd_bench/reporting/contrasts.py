@@ -11,6 +11,7 @@ from opd_bench.reporting.figures import figures
 from opd_bench.reporting.leaderboard import SEED, Row, Table
 from opd_bench.reporting.record import Record, RecordError
 from opd_bench.reporting.statistics import Estimate, interval
+from opd_bench.reporting.top import USUAL
 
 Reader = Callable[[Record], float]
 
@@ -31,7 +32,8 @@ class Contrast(NamedTuple):
 
 def contrasts(tables: Sequence[Table], pairs: Sequence[tuple[str, str]], seed: int = SEED) -> list[Contrast]:
     """Of every pair, in every table that has both."""
-    found = [_contrast(table, *rows, seed) for pair in pairs for table in tables if (rows := _both(table, pair))]
+    ordered = sorted(tables, key=lambda table: (table.protocol.get("setting") != USUAL, table.title))
+    found = [_contrast(table, *rows, seed) for pair in pairs for table in ordered if (rows := _both(table, pair))]
     known = {row.method for table in tables for row in table.rows}
     if missing := [name for pair in pairs for name in pair if name not in known]:
         raise RecordError(f"no table has {missing[0]!r}; there are {', '.join(sorted(known))}")

@@ -7,6 +7,7 @@ from opd_bench.reporting.cells import figure, safe
 from opd_bench.reporting.figures import number
 from opd_bench.reporting.probe_rows import Interval, Row, rows
 from opd_bench.reporting.record import PROBE, Record, RecordError, read_record
+from opd_bench.reporting.top import USUAL
 
 
 def probes_in(folder: Path) -> list[Record]:
@@ -14,7 +15,7 @@ def probes_in(folder: Path) -> list[Record]:
     found = [read_record(path, PROBE) for path in folder.rglob(PROBE.file)]
     if not found:
         raise RecordError(f"no probes in {folder}; make probe CHECKPOINT=RUN makes some")
-    return sorted(found, key=lambda record: (record["protocol"]["name"], _progress(record)))
+    return sorted(found, key=lambda record: (*_setting(record), _progress(record)))
 
 
 def course(records: Sequence[Record], name: str, methods: Sequence[str]) -> str:
@@ -30,6 +31,10 @@ def course(records: Sequence[Record], name: str, methods: Sequence[str]) -> str:
             cells = [_cell(own[stage], name, method) if stage in own else "" for stage in stages]
             lines.append(f"| {protocol} | `{safe(method)}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _setting(record: Record) -> tuple[bool, str]:
+    return record["protocol"].get("setting") != USUAL, record["protocol"]["name"]
 
 
 def _progress(record: Record) -> float:

@@ -105,9 +105,10 @@ def _cost(table: Table, ranked: Sequence[Row]) -> str:
     quickest = [" is the quickest of the first band: a run"] if len(timed) > 1 else ["’s run"]
     said = [_named(best), *quickest, " takes ", tag("strong", duration(best.means[TIME]))]
     if other and other.means.get(TIME):
-        said += [f", {best.means[TIME] / other.means[TIME]:.2g} times ", _named(other), "’s"]
+        said += [", ", _named(other), f"’s {duration(other.means[TIME])}"]
     devices = listed(distinct([run for row in table.rows for run in row.runs], "environment.device"))
-    return joined([*said, f" on {devices}. " if devices else ". ", _reads(best, other)])
+    said += [f" on {devices}" * bool(devices), ", by the clock and with whatever else ran there. ", _reads(best, other)]
+    return joined(said)
 
 
 def _reads(best: Row, other: Row | None) -> str:
