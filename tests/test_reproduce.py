@@ -247,3 +247,14 @@ def test_results_of_another_protocol_version_are_refused_with_their_commit(row, 
     edited(row.record, tmp_path / "1.0" / "mini_gsm" / "opd-012345" / "seed-0", changes)
     with pytest.raises(ValueError, match=rf"of protocol 1\.0, this code of {VERSION}.*git checkout 0123abcd"):
         official_row(Asked("opd/0", "standard", "fixed", tmp_path))
+
+
+def test_a_check_of_the_method_is_no_other_setting_and_another_field_is(official, row, tmp_path):
+    copy = shutil.copytree(official, tmp_path / "official")
+    place = next(copy.rglob("seed-0")).parent
+    for name, changes in (("check", {("config", "start"): "embedded/teacher"}), ("other", {})):
+        edited(row.record, place.with_name(f"opd-{name}") / "seed-0", changes)
+        if name == "check":
+            assert official_row(Asked("opd/0", "standard", "fixed", copy)).record["id"] == row.record["id"]
+    with pytest.raises(ValueError, match=r"opd was run at several settings: name one of .*opd-other"):
+        official_row(Asked("opd/0", "standard", "fixed", copy))
