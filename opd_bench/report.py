@@ -56,14 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def leaderboard(options: argparse.Namespace) -> int:
-    """Print the tables and write them beside the records: without a folder, of the official ones and of all."""
+    """Print the tables and write them beside the records: without a folder, of all, or of the official ones alone."""
     if options.folders or options.out:
         return _board(options.folders or [RESULTS], options.out, options.seed)
-    official = _official(RESULTS)
-    for folder in official:
-        _board([folder], None, options.seed, Console(quiet=_has_own(RESULTS)))
-    if _has_own(RESULTS) or not official:
-        _board([RESULTS], None, options.seed)
+    alone = [] if _has_own(RESULTS) else _official(RESULTS)
+    for folder in alone or [RESULTS]:
+        _board([folder], None, options.seed)
     return 0
 
 
@@ -150,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("rescore", help="judge kept responses anew, without a model")
     again.add_argument("--dry", action="store_true", help="say what would change and write nothing")
     for command, action, usual in (
-        (board, leaderboard, "results/official/*, and results if it has others"),
+        (board, leaderboard, "results, or results/official/* if there are no others"),
         (short, top, f"results/official/{VERSION}"),
         (again, rescore, "results"),
     ):
@@ -174,9 +172,9 @@ def _pair(text: str) -> tuple[str, str]:
     return one, other
 
 
-def _board(folders: list[Path], out: Path | None, seed: int, console: Console | None = None) -> int:
+def _board(folders: list[Path], out: Path | None, seed: int) -> int:
     """The tables of some folders, shown and written."""
-    console, busy = console or Console(), Console(stderr=True)
+    console, busy = Console(), Console(stderr=True)
     with busy.status("reading records"):
         records, complaints = _records(folders)
     with busy.status(f"comparing {len(records):,} runs"):
@@ -187,7 +185,7 @@ def _board(folders: list[Path], out: Path | None, seed: int, console: Console | 
             console.print(*published.beside_terminal(comparison, console.width))
     with busy.status("writing tables, plots and the page"):
         written = _save(found, complaints, out or folders[0])
-    Console().print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -63,7 +63,7 @@ def test_own_runs_come_beside_the_official_ones_in_results_alone(official, capsy
     table = Path("results/leaderboard.md").read_text()
     assert ("| mine |" in table, "| vopd |" in table) == (True, True)
     assert Path("results/plots").is_dir()
-    assert capsys.readouterr().out.count("written:") == 3
+    assert capsys.readouterr().out.count("written:") == 2
 
 
 def test_a_user_s_run_of_an_official_row_is_a_row_beside_it_and_a_copy_is_none(official):
