@@ -44,7 +44,7 @@ sweep: $(READY) ## methods × seeds: EXPERIMENT=compare [SEED= TRAINER= DRY=1 AR
 	@$(PY) -m opd_bench.bench -m experiment=$(or $(EXPERIMENT),compare) $(CHOICES) $(if $(DRY),dry=true) $(ARGS)
 	@$(if $(DRY),,$(PY) -m opd_bench.report)
 
-leaderboard: $(READY) ## the official tables anew, in place, and those of all in results/ if you have runs [ARGS=FOLDER]
+leaderboard: $(READY) ## tables of all runs, yours beside the official ones; without yours those anew, in place [ARGS=FOLDER]
 	@$(PY) -m opd_bench.report $(ARGS)
 
 reproduce: $(READY) ## an official row run again, and whether it matches: ROW=tropd/0 [SETTING=mismatch RULESET=tuned]

@@ -21,6 +21,7 @@ from opd_bench.reporting.comparison import (
     judged,
     packs_alike,
 )
+from opd_bench.reporting.identity import other_start
 from opd_bench.reporting.protocol import VERSION
 from opd_bench.reporting.record import REPRODUCED, RUN, Record, RecordError, read_record, short_digest
 
@@ -198,7 +199,7 @@ def _method(place: Path, method: str) -> Path:
 
 def _is_check(place: Path) -> bool:
     """Whether it began from another model than the protocol's students."""
-    return bool(read_record(next(place.glob(f"*/{RUN.file}")))["config"].get("start"))
+    return bool(other_start(read_record(next(place.glob(f"*/{RUN.file}")))))
 
 
 def _announced(official: Record) -> str:

@@ -1,11 +1,12 @@
 """The ruleset `tuned`: each method's learning rate is the best of its trials, which were judged on validation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from opd_bench.configs import listed
-from opd_bench.reporting.protocol import VERSION
+from opd_bench.reporting.figures import over_tasks
+from opd_bench.reporting.protocol import TRIALS, VERSION
 from opd_bench.reporting.record import Record, RecordError, find_records
 
 SAME = ("task", "tests", "models", "student", "teacher", "prompts", "rollout", "start")
@@ -49,7 +50,7 @@ def _trials(config: Mapping[str, Any]) -> list[Record]:
 
 def _is_alike(trial: Record, config: Mapping[str, Any]) -> bool:
     protocol, other = trial["protocol"], trial["config"]
-    is_trial = (protocol.get("ruleset"), protocol["version"]) == ("trials", VERSION)
+    is_trial = (protocol.get("ruleset"), protocol["version"]) == (TRIALS, VERSION)
     plans = [{**one["plan"], "learning_rate": None} for one in (config, other)]
     return is_trial and plans[0] == plans[1] and all(config.get(part) == other.get(part) for part in SAME)
 
@@ -62,10 +63,4 @@ def _solved(trial: Record) -> float | None:
     """Mean share over tasks; None if the trial came to no end of its own."""
     if trial["status"] in FAILED:
         return 0.0
-    shares = list(_shares(trial)) if trial["status"] == "finished" else []
-    return sum(shares) / len(shares) if shares else None
-
-
-def _shares(trial: Record) -> Iterator[float]:
-    for figures in trial["evaluation"]["after"].values():
-        yield float(figures["sampled"])
+    return over_tasks(trial, "sampled") if trial["status"] == "finished" else None

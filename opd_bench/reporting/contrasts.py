@@ -1,13 +1,13 @@
 """One method against another, seed by seed: what a claim about the two comes down to."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from opd_bench.reporting.cells import figure, safe
-from opd_bench.reporting.figures import figures
+from opd_bench.reporting.cells import figure, percent, safe
+from opd_bench.reporting.figures import figures, over_tasks
 from opd_bench.reporting.leaderboard import SEED, Row, Table
 from opd_bench.reporting.record import Record, RecordError
 from opd_bench.reporting.statistics import Estimate, interval
@@ -95,13 +95,7 @@ def _same_seeds(ours: Row, theirs: Row) -> list[tuple[Record, Record]]:
 
 
 def _mean_of(name: str) -> Reader:
-    """Of a figure of the last evaluation, over tasks."""
-
-    def read(record: Record) -> float:
-        shares: Mapping[str, Mapping[str, Any]] = record["evaluation"]["after"]
-        return float(np.mean([task[name] for task in shares.values()]))
-
-    return read
+    return lambda record: over_tasks(record, name)
 
 
 def _named(name: str) -> Reader:
@@ -122,14 +116,8 @@ def _bias(row: Row) -> float | None:
 
 
 def _points(value: Estimate) -> str:
-    if value.mean is None:
-        return "—"
-    shown = f"{100 * value.mean:+.1f}"
-    return (
-        shown
-        if value.low is None or value.high is None
-        else (f"{shown} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]")
-    )
+    shown = percent(value.mean, "+")
+    return shown if value.low is None else f"{shown} [{percent(value.low, '+')}, {percent(value.high, '+')}]"
 
 
 def _times(value: Estimate) -> str:

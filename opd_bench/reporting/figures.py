@@ -30,6 +30,11 @@ def means(records: Sequence[Record]) -> dict[str, float]:
         return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
+def over_tasks(record: Record, name: str) -> float:
+    """The mean of a figure of a finished run's last evaluation."""
+    return float(np.mean([task[name] for task in record["evaluation"]["after"].values()]))
+
+
 def number(value: Any) -> float | None:
     """What a record says as a number or as one of the words for those that JSON lacks; None is no number."""
     if value in WORDS or (isinstance(value, int | float) and not isinstance(value, bool)):

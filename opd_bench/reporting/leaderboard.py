@@ -8,7 +8,7 @@ import numpy as np
 
 from opd_bench.reporting.figures import figures, means, number
 from opd_bench.reporting.identity import distinct, grouped, is_own, names_of, newest_of, other_start, settings_of
-from opd_bench.reporting.protocol import RANKED, REFERENCE
+from opd_bench.reporting.protocol import RANKED, REFERENCE, TRIALS
 from opd_bench.reporting.record import Record, standing
 from opd_bench.reporting.resampling import Array
 from opd_bench.reporting.statistics import (
@@ -25,8 +25,6 @@ from opd_bench.reporting.statistics import (
 
 SEED = 0
 """Of the resamples, where nobody says another."""
-TRIALS = "trials"
-"""The ruleset of runs that choose a learning rate: they are judged on the validation split and are no results."""
 ANCHORS = (("(student before)", "before"), ("(teacher)", "teacher"))
 WITH_INTERVALS: tuple[str, ...] = (
     "training.gradient.relative_variance",

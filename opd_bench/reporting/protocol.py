@@ -14,13 +14,14 @@ REFERENCE = "opd"
 """The METHOD that differences are taken to."""
 COMPARED = ("task", "tests", "models", "student", "teacher", "prompts", "evaluation")
 """Parts of a configuration that are the same for all methods, beside plan and precision; older records have fewer."""
-RULESETS = ("fixed", "tuned", "trials")
+TRIALS = "trials"
+RULESETS = ("fixed", "tuned", TRIALS)
 """One learning rate for all methods; one for each, which then counts among its settings; and where that is chosen."""
 
 
 def split_of(ruleset: str) -> Literal["validation", "test"]:
     """What students are judged on at the end: trials choose, and must not see the test."""
-    return "validation" if ruleset == "trials" else "test"
+    return "validation" if ruleset == TRIALS else "test"
 
 
 def protocol_of(config: Mapping[str, Any], task: str, task_version: str, weights: Sequence[str]) -> dict[str, Any]:
