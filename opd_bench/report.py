@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from opd_bench.reporting import contrasts, papers, plots, probe_course, published
+from opd_bench.reporting import rates as own_rates
 from opd_bench.reporting import top as best
 from opd_bench.reporting.cells import grid
 from opd_bench.reporting.drawing import as_png
@@ -21,7 +22,7 @@ from opd_bench.reporting.formats import as_csv, markdown, runs_csv, terminal, un
 from opd_bench.reporting.leaderboard import SEED, Table, tables
 from opd_bench.reporting.page import not_kept, page, samples
 from opd_bench.reporting.plots.top import overview
-from opd_bench.reporting.protocol import VERSION
+from opd_bench.reporting.protocol import RESULTS_OF, VERSION
 from opd_bench.reporting.record import (
     RUN,
     Record,
@@ -33,7 +34,7 @@ from opd_bench.reporting.record import (
     write_whole,
 )
 
-COMMANDS = ("leaderboard", "top", "contrast", "probed", "fill", "rescore", "published")
+COMMANDS = ("leaderboard", "top", "contrast", "rates", "probed", "fill", "rescore", "published")
 RESULTS = Path("results")
 OFFICIAL = "official"
 """The folder in a folder of results whose folders, one a protocol's version, are committed with their tables."""
@@ -79,7 +80,14 @@ def top(options: argparse.Namespace) -> int:
 def contrast(options: argparse.Namespace) -> int:
     """Print pairs of methods, one against the other, as Markdown."""
     found = _compared(*(options.folder or [RESULTS / OFFICIAL / VERSION]))
+    found = [table for table in found if table.protocol.get("ruleset", "fixed") == options.ruleset]
     print(contrasts.markdown(contrasts.contrasts(found, [_pair(text) for text in options.pairs])), end="")
+    return 0
+
+
+def rates(options: argparse.Namespace) -> int:
+    """Print what each learning rate came to in the trials, and what a method's own is worth, as Markdown."""
+    print(own_rates.markdown(_compared(*(options.folders or [RESULTS / OFFICIAL / VERSION]))), end="")
     return 0
 
 
@@ -130,12 +138,14 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--seed", type=int, default=SEED, help="of the resamples (default %(default)s)")
     short = commands.add_parser("top", help="the ranked methods in every setting, as Markdown for a page")
     short.add_argument("--rows", type=int, metavar="N", help="the first N methods (default: all that are ranked)")
-    short.add_argument("--ruleset", choices=("fixed", "tuned"), default="fixed", help="default %(default)s")
     short.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of all methods too")
     pairs = commands.add_parser("contrast", help="a method less another, seed by seed, as Markdown")
     pairs.add_argument("pairs", nargs="+", metavar="METHOD:OTHER")
+    for command in (short, pairs):
+        command.add_argument("--ruleset", choices=RESULTS_OF, default=RESULTS_OF[0], help="default %(default)s")
     pairs.add_argument("--folder", type=Path, action="append", help=f"default: results/official/{VERSION}")
     pairs.set_defaults(action=contrast)
+    several = commands.add_parser("rates", help="methods by learning rate, and what their own is worth, as Markdown")
     course = commands.add_parser("probed", help="a figure of probes over a run, as Markdown")
     course.add_argument("figure", help="such as variance_to_opd, bias_reverse_kl or snr")
     course.add_argument("methods", nargs="+", metavar="METHOD")
@@ -150,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, action, usual in (
         (board, leaderboard, "results, or results/official/* if there are no others"),
         (short, top, f"results/official/{VERSION}"),
+        (several, rates, f"results/official/{VERSION}"),
         (again, rescore, "results"),
     ):
         command.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=f"default: {usual}")

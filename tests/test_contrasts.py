@@ -69,6 +69,19 @@ def test_the_command_prints_them_and_refuses_what_is_no_pair(tmp_path, capsys):
     assert "a pair is METHOD:OTHER, such as vopd:opd, got 'vopd'" in capsys.readouterr().err
 
 
+def test_the_command_is_of_one_ruleset(tmp_path, capsys):
+    own = {"protocol": {"name": "sums-easy-tuned", "digest": "t", "ruleset": "tuned"}}
+    results(tmp_path, *(content(name, 0, share) for name, share in (("vopd", 0.75), ("opd", 0.5))))
+    results(tmp_path / "own", *(content(name, 0, share, **own) for name, share in (("vopd", 0.5), ("opd", 0.75))))
+    for ruleset, line in (
+        ("fixed", "| sums-easy | `vopd` | `opd` | +25.0"),
+        ("tuned", "| sums-easy-tuned | `vopd` | `opd` | -25.0"),
+    ):
+        assert report(["contrast", "vopd:opd", "--folder", str(tmp_path), "--ruleset", ruleset]) == 0
+        _, _, shown = capsys.readouterr().out.splitlines()
+        assert shown.startswith(line)
+
+
 def test_sweeps_over_a_field_are_found_only_where_they_are(tmp_path):
     results(tmp_path / "runs", content("opd"))
     results(tmp_path / "ablations" / "2.0", content("veto"))

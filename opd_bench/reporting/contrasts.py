@@ -59,7 +59,7 @@ def markdown(found: Sequence[Contrast]) -> str:
 
 def _cells(one: Contrast) -> Iterator[str]:
     yield from (one.table, f"`{safe(one.method)}`", f"`{safe(one.other)}`")
-    yield from (_points(one.sampled), _points(one.greedy), _times(one.norm), _times(one.variance))
+    yield from (points(one.sampled), points(one.greedy), _times(one.norm), _times(one.variance))
     yield " / ".join(figure(value) for value in one.bias)
 
 
@@ -70,23 +70,36 @@ def _both(table: Table, pair: tuple[str, str]) -> tuple[Row, Row] | None:
 
 def _contrast(table: Table, ours: Row, theirs: Row, seed: int) -> Contrast:
     pairs = _same_seeds(ours, theirs)
-    starts = [one["start"] for one, _ in pairs]
-
-    def compared(reader: Reader, compare: Callable[[float, float], float]) -> Estimate:
-        values = np.array([[compare(reader(one), reader(other))] for one, other in pairs], dtype=float)
-        return interval(values.reshape(-1, 1), seed, strata=starts)
-
     return Contrast(
         table.protocol["name"],
         ours.method,
         theirs.method,
         len(pairs),
-        compared(_mean_of("sampled"), float.__sub__),
-        compared(_mean_of("greedy"), float.__sub__),
-        _exponential(compared(_named("training.gradient_norm.median"), _log_ratio)),
-        _exponential(compared(_named("training.gradient.relative_variance"), _log_ratio)),
+        _compared(pairs, _mean_of("sampled"), float.__sub__, seed),
+        _compared(pairs, _mean_of("greedy"), float.__sub__, seed),
+        _exponential(_compared(pairs, _named("training.gradient_norm.median"), _log_ratio, seed)),
+        _exponential(_compared(pairs, _named("training.gradient.relative_variance"), _log_ratio, seed)),
         (_bias(ours), _bias(theirs)),
     )
+
+
+def difference(ours: Row, theirs: Row, seed: int = SEED) -> Estimate:
+    """Of what two rows solve, seed by seed; they may be of two tables."""
+    return _compared(_same_seeds(ours, theirs), _mean_of("sampled"), float.__sub__, seed)
+
+
+def points(value: Estimate) -> str:
+    """A difference with its interval, each with its sign."""
+    shown = percent(value.mean, "+")
+    return shown if value.low is None else f"{shown} [{percent(value.low, '+')}, {percent(value.high, '+')}]"
+
+
+def _compared(
+    pairs: Sequence[tuple[Record, Record]], read: Reader, compare: Callable[[float, float], float], seed: int
+) -> Estimate:
+    """Over seeds, those of one start being a stratum."""
+    values = np.array([[compare(read(one), read(other))] for one, other in pairs], dtype=float)
+    return interval(values.reshape(-1, 1), seed, strata=[one["start"] for one, _ in pairs])
 
 
 def _same_seeds(ours: Row, theirs: Row) -> list[tuple[Record, Record]]:
@@ -113,11 +126,6 @@ def _exponential(value: Estimate) -> Estimate:
 
 def _bias(row: Row) -> float | None:
     return row.means.get("training.gradient.bias_reverse_kl")
-
-
-def _points(value: Estimate) -> str:
-    shown = percent(value.mean, "+")
-    return shown if value.low is None else f"{shown} [{percent(value.low, '+')}, {percent(value.high, '+')}]"
 
 
 def _times(value: Estimate) -> str:

@@ -15,7 +15,8 @@ REFERENCE = "opd"
 COMPARED = ("task", "tests", "models", "student", "teacher", "prompts", "evaluation")
 """Parts of a configuration that are the same for all methods, beside plan and precision; older records have fewer."""
 TRIALS = "trials"
-RULESETS = ("fixed", "tuned", TRIALS)
+RESULTS_OF = ("fixed", "tuned")
+RULESETS = (*RESULTS_OF, TRIALS)
 """One learning rate for all methods; one for each, which then counts among its settings; and where that is chosen."""
 
 
