@@ -43,8 +43,8 @@ def judged(trials, tmp_path):
             own["config"]["results"] = str(tmp_path)
             place = tmp_path / "/".join(record["folder"].split("/")[-3:])
             place.mkdir(parents=True)
-            if share == "nan":
-                own |= {"status": "nan", "reason": "at step 1"}
+            if isinstance(share, str):
+                own |= {"status": share, "reason": "at step 1"}
                 own["evaluation"]["after"] = {}
             elif share is not None:
                 own["evaluation"]["after"]["mini_gsm"]["sampled"] = share
@@ -60,7 +60,7 @@ BOTH = {("gkd", 0.0003): 0.4, ("gkd", 0.03): 0.4}
 
 @pytest.mark.parametrize(
     ("low", "high", "best"),
-    [(0.2, 0.3, 0.03), (0.3, 0.2, 0.0003), (0.3, 0.3, 0.0003), ("nan", 0.1, 0.03), (0.1, "nan", 0.0003)],
+    [(0.2, 0.3, 0.03), (0.3, 0.2, 0.0003), (0.3, 0.3, 0.0003), ("nan", 0.1, 0.03), (0.1, "diverged", 0.0003)],
     ids=["the higher", "the lower", "the smaller of equals", "one that failed", "the other one that failed"],
 )
 def test_the_best_of_the_rates_tried_is_taken(judged, low, high, best):
