@@ -38,6 +38,15 @@ def test_a_difference_is_of_the_seeds_that_both_have(tables):
     assert one.greedy == one.sampled
 
 
+def test_a_run_that_did_not_finish_is_in_no_pair(tmp_path):
+    failed = content("vopd", 1, 0.9, status="nan", reason="at step 3", training=training(2.0))
+    finished = [
+        content(name, seed, 0.5, training=training(1.0)) for name, seed in (("vopd", 0), ("opd", 0), ("opd", 1))
+    ]
+    (one,) = contrasts(found(results(tmp_path, failed, *finished)), [("vopd", "opd")])
+    assert (one.seeds, one.sampled.mean) == (1, 0)
+
+
 def test_a_ratio_is_of_logarithms_and_none_where_there_is_no_variance(tables):
     (one,) = contrasts(tables, [("vopd", "opd")])
     assert one.norm.mean == pytest.approx((2 * 3 * 5) ** (1 / 3))

@@ -88,6 +88,16 @@ def test_trials_under_other_conditions_are_none(trials, changed):
         best_rate(config)
 
 
+def test_neither_are_those_from_another_start_or_of_another_version_of_the_protocol(trials, monkeypatch):
+    config = configured(trials, "opd", *LEFT_OPEN)
+    assert best_rate(config) in RATES
+    with pytest.raises(RecordError, match="there are none"):
+        best_rate(config | {"start": "elsewhere"})
+    monkeypatch.setattr("opd_bench.tuning.VERSION", f"{VERSION}.1")
+    with pytest.raises(RecordError, match="there are none"):
+        best_rate(config)
+
+
 def test_a_seed_that_chose_can_not_be_run(trials):
     with pytest.raises(RecordError, match="seed 100 chose the learning rate"):
         best_rate(configured(trials, "opd", *LEFT_OPEN, "seed=100"))
@@ -115,6 +125,9 @@ def test_the_same_computation_is_not_made_twice(tmp_path):
     taken = tuned.record()
     assert (taken["same_as"], taken["protocol"]) == (done["id"], tuned.protocol)
     assert taken["timing"] == done["timing"]
+    anchors = [tuned.folder.parents[1] / "anchors" / name / "anchor.json" for name in taken["anchors"].values()]
+    assert len(anchors) == 2
+    assert all(path.exists() for path in anchors)
     assert json.loads((tuned.folder / "record.json").read_text())["id"] == taken["id"]
     again = Run({**tuned.config, "again": True}, Console(quiet=True), bar=False)
     assert again.record() is None
@@ -132,6 +145,16 @@ def test_another_computation_is_not_taken_for_it(tmp_path_factory, changed, tria
     folder = tmp_path_factory.mktemp("own")
     small_run(folder, "opd", *FEW).perform()
     assert small_run(folder, "opd", "ruleset=tuned", *FEW, changed).record() is None
+
+
+def test_a_run_that_failed_is_not_taken_over(tmp_path):
+    fixed = small_run(tmp_path, "opd", *FEW)
+    done = {key: value for key, value in fixed.perform().items() if key not in ("id", "created", "schema", "folder")}
+    tuned = small_run(tmp_path, "opd", "ruleset=tuned", *FEW)
+    write_record(fixed.folder, done | {"status": "nan", "reason": "at step 1"})
+    assert tuned.record() is None
+    write_record(fixed.folder, done)
+    assert tuned.record()["status"] == "finished"
 
 
 def test_sweeps_have_all_methods_that_are_no_diagnostics():

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from opd_bench.training.run import Run
 
 TWINS = {"tuned": "fixed", "fixed": "tuned"}
-NOT_TAKEN = ("schema", "created", "id")
 
 
 def twin(run: "Run") -> Record | None:
@@ -29,8 +28,7 @@ def twin(run: "Run") -> Record | None:
         return None
     run.folder.mkdir(parents=True, exist_ok=True)
     _take_anchors(found, folder, run.folder)
-    own = {key: value for key, value in found.items() if key not in NOT_TAKEN}
-    same = own | {"protocol": run.protocol, "config": dict(run.config), "same_as": found["id"]}
+    same = found | {"protocol": run.protocol, "config": dict(run.config), "same_as": found["id"]}
     files = {name: (folder / name).read_bytes() for name in found["files"] if (folder / name).exists()}
     return write_with_files(run.folder, same, files)
 
