@@ -11,7 +11,7 @@ from tests.test_probe_reporting import method, record
 def probe(progress, variance, setting="standard"):
     content = record({"vopd": method(variance), "opd": method(), "skd": {"status": "failed", "reason": "no memory"}})
     content["checkpoint"] |= {"progress": progress, "step": int(100 * progress)}
-    content["protocol"] = content["protocol"] | {"name": f"sums-{setting}"}
+    content["protocol"] = content["protocol"] | {"name": f"sums-{setting}", "setting": setting}
     return content | {"config": {}}
 
 
@@ -23,14 +23,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_students_are_columns_in_the_order_of_the_run_and_protocols_are_apart(folder):
+def test_students_are_columns_in_the_order_of_the_run_and_the_usual_setting_comes_first(folder):
     lines = course(probes_in(folder), "variance_to_opd", ["vopd", "skd"]).splitlines()
     assert lines[0] == "| protocol | method | at 0% | at 50% |"
     assert lines[2:] == [
-        "| sums-hard | `vopd` | 2 [1.82, 2.2] |  |",
-        "| sums-hard | `skd` | — |  |",
         "| sums-standard | `vopd` | 0.1 [0.0909, 0.11] | 0.4 [0.364, 0.44] |",
         "| sums-standard | `skd` | — | — |",
+        "| sums-hard | `vopd` | 2 [1.82, 2.2] |  |",
+        "| sums-hard | `skd` | — |  |",
     ]
 
 

@@ -4,10 +4,11 @@ import pytest
 from matplotlib.image import imread
 
 from opd_bench.report import main
-from opd_bench.reporting.leaderboard import tables
+from opd_bench.reporting.leaderboard import Row, tables
 from opd_bench.reporting.plots.top import overview
 from opd_bench.reporting.record import find_records
-from opd_bench.reporting.top import settings
+from opd_bench.reporting.statistics import Estimate
+from opd_bench.reporting.top import Entry, settings
 from tests.tables import many, run, written
 
 HARD = {"name": "mini_gsm-mismatch", "digest": "fff000", "setting": "mismatch", "ruleset": "fixed"}
@@ -42,6 +43,14 @@ def test_methods_come_by_their_bands_in_all_settings_then_by_what_they_solve(fol
     assert [(row[1], row[3]) for row in rows] == [("2", "1"), ("4", "2"), ("3", "3"), ("", ""), ("", "")]
     assert rows[0][2].startswith("90.0 [")
     assert (rows[-2][2], rows[-1][4]) == ("20.0", "99.0")
+
+
+def test_bands_come_before_what_is_solved():
+    def row(band, solved):
+        return Row("some", accuracy=Estimate(solved))._replace(band=band)
+
+    low, high = Entry("low", [row(1, 0.5), row(3, 0.1)]), Entry("high", [row(2, 0.9), row(3, 0.9)])
+    assert low.order < high.order < Entry("higher", [row(2, 0.9), row(3, 0.8)]).order
 
 
 def test_as_many_rows_as_are_asked_for_and_the_rate_where_it_is_the_method_s_own(folder, capsys):

@@ -140,8 +140,10 @@ def _free(point: Boxes, half: Boxes, taken: Taken, frame: tuple[float, Boxes]) -
     def is_free(offset: Boxes) -> bool:
         box = _box(point + offset, half + GAP)
         kept = (box[:2] >= inside[:2]).all() and (box[2:] <= inside[2:]).all()
+        if not kept or _overlap(box[None], everything).any():
+            return False
         line = np.array([_box(point + step * offset, 1.0) for step in STEPS])
-        return bool(kept and not _overlap(box[None], everything).any() and not _overlap(line, labels).any())
+        return not bool(_overlap(line, labels).any())
 
     return next(filter(is_free, _offsets(half, pixel)), next(_offsets(half, pixel)))
 
