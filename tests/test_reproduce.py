@@ -130,11 +130,12 @@ def test_one_other_value_is_found_in_the_same_environment(path, value, row, agai
     assert f"git checkout {str(changed['environment']['commit']).removesuffix('-dirty')}" in said
 
 
-def test_one_other_value_of_one_step_is_found(row, again, tmp_path):
+@pytest.mark.parametrize("value", ["7", ""], ids=["another", "none"])
+def test_one_other_value_of_one_step_is_found(value, row, again, tmp_path):
     changed = edited(row.record, tmp_path / "changed", {})
     lines = gzip.decompress((tmp_path / "changed" / SERIES).read_bytes()).decode().splitlines()
     cells = lines[2].split(",")
-    cells[lines[0].split(",").index("train/loss")] = "7"
+    cells[lines[0].split(",").index("train/loss")] = value
     text = "\n".join([*lines[:2], ",".join(cells), ""])
     code, said = compared(Row(packed(changed, text.encode()), row.others), again[2])
     assert code == 1
@@ -175,6 +176,7 @@ def test_when_where_and_by_which_commit_is_free(row, again, tmp_path):
         ({("evaluation", "before", "mini_gsm", "greedy"): 0.3}, 1, "NO"),
         ({("config", "plan", "clip"): 1.0}, 1, "What no environment may change"),
         ({("budget", "steps"): 1}, 1, "budget.steps"),
+        ({("anchors", "before"): "-other"}, 1, "anchors.before"),
     ],
 )
 def test_elsewhere_a_run_may_be_as_far_off_as_another_seed(changes, code, words, row, again, tmp_path):
@@ -196,6 +198,13 @@ def test_of_too_few_seeds_nothing_is_said_to_match(row, again, tmp_path):
     changed = edited(row.record, tmp_path / "changed", ELSEWHERE)
     code, said = compared(Row(changed, row.others[:1]), again[2])
     assert (code, "too few seeds" in said) == (1, True)
+
+
+def test_a_share_without_spread_may_be_one_problem_off():
+    alike = [content("opd", seed, 0.0) for seed in range(3)]
+    for solved, fits in ((1 / 3, True), (1 / 2, False)):  # of three problems
+        figures = judged(alike[0], content("opd", 0, solved), alike[1:])
+        assert {one.fits for one in figures if one.name.startswith("evaluation.after")} == {fits}
 
 
 def test_of_equal_laws_one_in_a_hundred_is_called_different():
