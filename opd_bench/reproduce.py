@@ -12,6 +12,7 @@ from rich.console import Console
 from opd_bench.configs import listed, near
 from opd_bench.reporting.cells import figure, grid
 from opd_bench.reporting.comparison import (
+    ALIKE,
     COVERED,
     Difference,
     Figure,
@@ -20,6 +21,7 @@ from opd_bench.reporting.comparison import (
     environments,
     judged,
     packs_alike,
+    same_responses,
 )
 from opd_bench.reporting.identity import other_start
 from opd_bench.reporting.protocol import VERSION
@@ -34,10 +36,11 @@ EXAMPLES = f"""examples:
 
 The run is made by the configuration in its official record. In the same environment (versions of the libraries,
 processor and its instructions, threads) all that it comes to must be the same, bit for bit: figures, every step, the
-responses by their digest. In another one, one other last bit makes another token and so another path: then models,
-data, settings and steps must be the same, and accuracy, end reverse KL and gradient norm no farther off than
-{COVERED:.0%} of pairs of the method's seeds are, by its other official seeds (t √2 s); the untrained models stay within
-one standard error over problems. 0 is returned if it matches."""
+responses by their digest. In another one, one other last bit may make another token and so another path: then models,
+data, settings and steps must be the same, and all responses, word for word, with figures to {ALIKE:.0%} of their size;
+or accuracy, end reverse KL and gradient norm are no farther off than {COVERED:.0%} of pairs of the method's seeds are, by
+its other official seeds (t √2 s, around the mean of each start), and the untrained models within one standard error over
+problems. 0 is returned if it matches."""
 
 
 class Asked(NamedTuple):
@@ -135,6 +138,11 @@ def _told_from_elsewhere(console: Console, row: Row, here: Record) -> int:
     wrong, figures = contradictions(row.record, here, row.others), judged(row.record, here, row.others)
     if wrong:
         console.print(_table("What no environment may change", wrong))
+    elif same_responses(row.record, here) and (apart := max((one.apart for one in figures), default=0.0)) < ALIKE:
+        console.print(
+            f"matches in another environment: all responses, word for word; figures to {apart:.0e} of their size"
+        )
+        return 0
     if figures:
         console.print(_figures(figures))
     if wrong or not all(one.fits for one in figures):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import t
 
 from opd_bench.reporting.comparison import judged
 from opd_bench.reporting.files import RESPONSES, SERIES, digests
@@ -31,6 +32,8 @@ TINY = (
 SAMPLED = "evaluation", "after", "mini_gsm", "sampled"
 KL = "training", "reverse_kl", "last"
 ELSEWHERE = {("environment", "torch"): "0.1", ("training", "auc"): 0.123}
+OTHERWISE = ELSEWHERE | {("files", RESPONSES): "0" * 64}
+"""Elsewhere, and with other answers."""
 
 
 def at(record: Any, path: tuple[str, ...]) -> Any:
@@ -181,13 +184,39 @@ def test_when_where_and_by_which_commit_is_free(row, again, tmp_path):
 )
 def test_elsewhere_a_run_may_be_as_far_off_as_another_seed(changes, code, words, row, again, tmp_path):
     new = {path: at(row.record, path) + change for path, change in changes.items()}
-    changed = edited(row.record, tmp_path / "changed", ELSEWHERE | new)
+    changed = edited(row.record, tmp_path / "changed", OTHERWISE | new)
     got, said = compared(Row(changed, row.others), again[2])
     assert (got, "torch" in said, words in said) == (code, True, True), said
 
 
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({KL: 1e-4}, 0, "all responses, word for word; figures to"),
+        ({KL: 0.1}, 1, "too few seeds"),
+        ({SAMPLED: 0.125}, 1, "too few seeds"),
+        ({("config", "plan", "clip"): 1.0}, 1, "What no environment may change"),
+    ],
+)
+def test_elsewhere_the_same_answers_need_no_other_seeds(changes, code, words, row, again, tmp_path):
+    new = {path: at(row.record, path) + change for path, change in changes.items()}
+    changed = edited(row.record, tmp_path / "changed", ELSEWHERE | new)
+    got, said = compared(Row(changed, []), again[2])
+    assert (got, words in said) == (code, True), said
+
+
+def test_seeds_differ_around_the_mean_of_their_start():
+    def ending_at(value, start="a-student"):
+        return content(training={"reverse_kl": {"last": value}}, start=start)
+
+    others = [ending_at(value, f"start-{number // 2}") for number, value in enumerate((0.1, 0.12, 0.7, 0.72))]
+    figures = judged(ending_at(0.1), ending_at(0.2), others)
+    (reach,) = [figure.reach for figure in figures if "reverse_kl" in figure.name]
+    assert reach == pytest.approx(t.ppf(0.995, 2) * 2**0.5 * (4 * 0.01**2 / 2) ** 0.5)
+
+
 def test_elsewhere_a_run_may_end_as_any_seed_of_its_method_has(row, again, tmp_path):
-    failed = ELSEWHERE | {("status",): "nan", ("reason",): "a loss is nan at step 2"}
+    failed = OTHERWISE | {("status",): "nan", ("reason",): "a loss is nan at step 2"}
     changed = edited(row.record, tmp_path / "changed", failed)
     assert compared(Row(changed, row.others), again[2])[0] == 0
     code, said = compared(Row(changed, []), again[2])
@@ -195,7 +224,7 @@ def test_elsewhere_a_run_may_end_as_any_seed_of_its_method_has(row, again, tmp_p
 
 
 def test_of_too_few_seeds_nothing_is_said_to_match(row, again, tmp_path):
-    changed = edited(row.record, tmp_path / "changed", ELSEWHERE)
+    changed = edited(row.record, tmp_path / "changed", OTHERWISE)
     code, said = compared(Row(changed, row.others[:1]), again[2])
     assert (code, "too few seeds" in said) == (1, True)
 

@@ -6,14 +6,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from statistics import stdev
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
 from opd_bench.reporting.figures import number
-from opd_bench.reporting.files import SERIES, read_series
+from opd_bench.reporting.files import RESPONSES, SERIES, read_series
+from opd_bench.reporting.identity import grouped
 from opd_bench.reporting.record import Record, outcome
 
 CODE = ("commit", "command", "opd-bench")
@@ -24,6 +24,8 @@ ANYWHERE = ("protocol", "method", "seed", "start", "models", "tasks", "config", 
 """Of an outcome, what no environment may change."""
 COVERED = 0.99
 """Of two seeds' differences, how many are as small as one that is let pass."""
+ALIKE = 0.01
+"""How far a figure may be off, of its size, where all responses are the same."""
 PACKER = "how zlib packs"
 """A record doesn't name zlib; that it packs other bytes shows."""
 
@@ -50,6 +52,11 @@ class Figure(NamedTuple):
     def fits(self) -> bool:
         """Whether it is near enough."""
         return self.reach is not None and abs(self.here - self.official) <= self.reach
+
+    @property
+    def apart(self) -> float:
+        """Of its size, how far off it is."""
+        return abs(self.here - self.official) / max(abs(self.official), 1e-12)
 
 
 def environments(official: Record, here: Record) -> list[Difference]:
@@ -84,20 +91,27 @@ def judged(official: Record, here: Record, others: Sequence[Record]) -> list[Fig
 
     One other last bit makes another token and so another path: a run made elsewhere is like one of another seed. The
     difference of two draws of a law with standard deviation s is within t √2 s, where s is of the method's other
-    official seeds and t Student's, of as many degrees of freedom as they have. Untrained models have no path: they stay
-    within one standard error over problems, which is also the least that a trained one's share may be off.
+    official seeds, each around the mean of its start, and t Student's, of as many degrees of freedom as they have.
+    Untrained models have no path: they stay within one standard error over problems, which is also the least that a
+    trained one's share may be off.
     """
     finished = [record for record in others if record["status"] == "finished"]
     both = official["status"] == here["status"] == "finished"
     found = []
     for name in (name for name in _names(official) if both or name[:2] in UNTRAINED):
-        ours, theirs, *seeds = (number(_at(record, name)) for record in (official, here, *finished))
+        ours, theirs = (number(_at(record, name)) for record in (official, here))
         if ours is None or theirs is None:
             continue
-        error, known = _error(official, name, ours), [value for value in seeds if value is not None]
-        reach = error if name[:2] in UNTRAINED else _reach(known, error)
+        error = _error(official, name, ours)
+        reach = error if name[:2] in UNTRAINED else _reach(_by_start(finished, name), error)
         found.append(Figure(".".join(name), ours, theirs, reach))
     return found
+
+
+def same_responses(official: Record, here: Record) -> bool:
+    """Whether all that both students answered is the same, word for word."""
+    digest = official["files"].get(RESPONSES)
+    return digest is not None and digest == here["files"].get(RESPONSES)
 
 
 def packs_alike(record: Record) -> bool:
@@ -123,10 +137,18 @@ def _at(record: Any, name: Sequence[str]) -> Any:
     return record
 
 
-def _reach(seeds: Sequence[float], least: float) -> float | None:
-    if len(seeds) < 2 or not np.isfinite(seeds).all():
+def _by_start(records: Sequence[Record], name: Sequence[str]) -> list[list[float]]:
+    groups = grouped(records, lambda record: record["start"]).values()
+    return [[value for record in group if (value := number(_at(record, name))) is not None] for group in groups]
+
+
+def _reach(groups: Sequence[Sequence[float]], least: float) -> float | None:
+    apart = np.concatenate([[], *(np.subtract(group, np.mean(group)) for group in groups if group)])
+    freedom = len(apart) - sum(map(bool, groups))
+    if freedom < 1 or not np.isfinite(apart).all():
         return None
-    return max(float(stdtrit(len(seeds) - 1, (1 + COVERED) / 2)) * math.sqrt(2) * stdev(seeds), least)
+    spread = math.sqrt(float(np.square(apart).sum()) / freedom)
+    return max(float(stdtrit(freedom, (1 + COVERED) / 2)) * math.sqrt(2) * spread, least)
 
 
 def _error(record: Record, name: Sequence[str], share: float) -> float:

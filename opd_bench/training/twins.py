@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opd_bench.reporting.files import write_with_files
 from opd_bench.reporting.protocol import folder_of, protocol_of
-from opd_bench.reporting.record import RUN, Record, read_record
+from opd_bench.reporting.record import RUN, Record, read_record, write_record, write_whole
 
 if TYPE_CHECKING:
     from opd_bench.training.run import Run
@@ -28,9 +27,11 @@ def twin(run: "Run") -> Record | None:
         return None
     run.folder.mkdir(parents=True, exist_ok=True)
     _take_anchors(found, folder, run.folder)
+    for name in found["files"]:
+        if (folder / name).exists():  # responses may be kept as their digest alone
+            write_whole(run.folder / name, (folder / name).read_bytes())
     same = found | {"protocol": run.protocol, "config": dict(run.config), "same_as": found["id"]}
-    files = {name: (folder / name).read_bytes() for name in found["files"] if (folder / name).exists()}
-    return write_with_files(run.folder, same, files)
+    return read_record(write_record(run.folder, same))
 
 
 def _take_anchors(found: Record, there: Path, here: Path) -> None:
