@@ -38,9 +38,9 @@ The run is made by the configuration in its official record. In the same environ
 processor and its instructions, threads) all that it comes to must be the same, bit for bit: figures, every step, the
 responses by their digest. In another one, one other last bit may make another token and so another path: then models,
 data, settings and steps must be the same, and all responses, word for word, with figures to {ALIKE:.0%} of their size;
-or accuracy, end reverse KL and gradient norm are no farther off than {COVERED:.0%} of pairs of the method's seeds are, by
-its other official seeds (t √2 s, around the mean of each start), and the untrained models within one standard error over
-problems. 0 is returned if it matches."""
+or accuracy, end reverse KL and gradient norm no farther off than {COVERED:.0%} of pairs of the method's seeds are, by
+its other official seeds (t √2 s, around the mean of each start), and the untrained models within one standard error
+over problems. 0 is returned if it matches."""
 
 
 class Asked(NamedTuple):
