@@ -52,6 +52,15 @@ def test_the_gain_is_of_the_seeds_that_both_have(folder):
     assert f"{points(difference(ours, theirs))} |" in markdown([*found.values()])
 
 
+def test_a_setting_without_the_others_has_no_trials_and_no_gain(folder, capsys):
+    hard = {"name": "mini_gsm-mismatch", "setting": "mismatch", "ruleset": "tuned", "digest": "hard"}
+    own = {"protocol": hard | {"tuned": {"learning_rate": 1e-3}}, "rate": 1e-3}
+    written(folder / "more", *many("gkd", 0.5, **own), *many("opd", 0.4, **own))
+    assert main(["rates", str(folder)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| `gkd`"))
+    assert line.endswith("| — | — | — | — |")
+
+
 def test_without_trials_it_is_said_that_there_are_none(tmp_path, capsys):
     written(tmp_path, *many("opd", 0.7, **under("fixed")))
     with pytest.raises(SystemExit):

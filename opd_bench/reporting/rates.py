@@ -1,12 +1,12 @@
 """What the learning rate does: each method's trials, the rate that they chose, and what it is worth on the test."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from opd_bench.reporting.cells import percent, safe
 from opd_bench.reporting.contrasts import difference, points
 from opd_bench.reporting.leaderboard import Row, Table
 from opd_bench.reporting.protocol import RESULTS_OF, TRIALS
-from opd_bench.reporting.top import NONE, Entry, entries, settings
+from opd_bench.reporting.top import NONE, entries, settings
 
 SAME = "the same"
 
@@ -21,22 +21,26 @@ def markdown(found: Sequence[Table]) -> str:
         heads += [f"{setting}: {grid[0]:g}", *(f"{rate:g}" for rate in grid[1:]), "tuned − fixed, points"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for entry in entries(tuned):
-        lines.append([f"`{safe(entry.method)}`", *_cells(entry, grid, [*trials.values()], [*fixed.values()])])
+        cells = [f"`{safe(entry.method)}`"]
+        for setting, row in zip(tuned, entry.rows, strict=True):
+            cells += _cells(row, grid, _rows(trials, setting, row), _rows(fixed, setting, row))
+        lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _cells(entry: Entry, grid: Sequence[float], trials: Sequence[Table], fixed: Sequence[Table]) -> Iterator[str]:
-    for row, tried, other in zip(entry.rows, trials, fixed, strict=True):
-        if row is None:  # an entry is ranked in every setting
-            continue
-        known = {one.rate: one for one in tried.rows if one.name == row.name}
-        for rate in grid:
-            shown = percent(known[rate].accuracy.mean) if rate in known else NONE
-            yield f"**{shown}**" if rate == row.rate else shown
-        yield _gain(row, next((one for one in other.rows if one.name == row.name), None))
+def _rows(tables: Mapping[str, Table], setting: str, row: Row | None) -> list[Row]:
+    """Of the same method and setting under another ruleset."""
+    known = tables[setting].rows if setting in tables else []
+    return [one for one in known if row and one.name == row.name and not one.check]
 
 
-def _gain(row: Row, fixed: Row | None) -> str:
-    if fixed is None:
-        return NONE
-    return SAME if fixed.rate == row.rate else points(difference(row, fixed))
+def _cells(row: Row | None, grid: Sequence[float], trials: Sequence[Row], fixed: Sequence[Row]) -> Iterator[str]:
+    solved = {one.rate: percent(one.accuracy.mean) for one in trials}
+    own = row.rate if row else None
+    for rate in grid:
+        shown = solved.get(rate, NONE)
+        yield f"**{shown}**" if rate == own and rate in solved else shown
+    if not row or len(fixed) != 1:
+        yield NONE
+    else:
+        yield SAME if fixed[0].rate == own else points(difference(row, fixed[0]))
