@@ -38,6 +38,7 @@ COMMANDS = ("leaderboard", "top", "contrast", "rates", "probed", "fill", "rescor
 RESULTS = Path("results")
 OFFICIAL = "official"
 """The folder in a folder of results whose folders, one a protocol's version, are committed with their tables."""
+NEWEST = RESULTS / OFFICIAL / VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +69,7 @@ def leaderboard(options: argparse.Namespace) -> int:
 
 def top(options: argparse.Namespace) -> int:
     """Print the ranked methods of a version side by side in every setting, as Markdown; or draw all methods."""
-    found = _compared(*(options.folders or [RESULTS / OFFICIAL / VERSION]))
+    found = _compared(*(options.folders or [NEWEST]))
     chosen = best.settings(found, options.ruleset)
     print(best.top(chosen, options.rows), end="")
     if options.plot:
@@ -79,7 +80,7 @@ def top(options: argparse.Namespace) -> int:
 
 def contrast(options: argparse.Namespace) -> int:
     """Print pairs of methods, one against the other, as Markdown."""
-    found = _compared(*(options.folder or [RESULTS / OFFICIAL / VERSION]))
+    found = _compared(*(options.folder or [NEWEST]))
     found = [table for table in found if table.protocol.get("ruleset", "fixed") == options.ruleset]
     print(contrasts.markdown(contrasts.contrasts(found, [_pair(text) for text in options.pairs])), end="")
     return 0
@@ -87,7 +88,7 @@ def contrast(options: argparse.Namespace) -> int:
 
 def rates(options: argparse.Namespace) -> int:
     """Print what each learning rate came to in the trials, and what a method's own is worth, as Markdown."""
-    print(own_rates.markdown(_compared(*(options.folders or [RESULTS / OFFICIAL / VERSION]))), end="")
+    print(own_rates.markdown(_compared(*(options.folders or [NEWEST]))), end="")
     return 0
 
 
@@ -143,14 +144,13 @@ def _parser() -> argparse.ArgumentParser:
     pairs.add_argument("pairs", nargs="+", metavar="METHOD:OTHER")
     for command in (short, pairs):
         command.add_argument("--ruleset", choices=RESULTS_OF, default=RESULTS_OF[0], help="default %(default)s")
-    pairs.add_argument("--folder", type=Path, action="append", help=f"default: results/official/{VERSION}")
+    pairs.add_argument("--folder", type=Path, action="append", help=f"default: {NEWEST}")
     pairs.set_defaults(action=contrast)
     several = commands.add_parser("rates", help="methods by learning rate, and what their own is worth, as Markdown")
     course = commands.add_parser("probed", help="a figure of probes over a run, as Markdown")
     course.add_argument("figure", help="such as variance_to_opd, bias_reverse_kl or snr")
     course.add_argument("methods", nargs="+", metavar="METHOD")
-    probes = RESULTS / OFFICIAL / VERSION / "probes"
-    course.add_argument("--folder", type=Path, default=probes, help="default %(default)s")
+    course.add_argument("--folder", type=Path, default=NEWEST / "probes", help="default %(default)s")
     course.set_defaults(action=probed)
     pages = commands.add_parser("fill", help="figures in Markdown pages anew: <!-- report: COMMAND --> … <!-- end -->")
     pages.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
@@ -159,8 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--dry", action="store_true", help="say what would change and write nothing")
     for command, action, usual in (
         (board, leaderboard, "results, or results/official/* if there are no others"),
-        (short, top, f"results/official/{VERSION}"),
-        (several, rates, f"results/official/{VERSION}"),
+        (short, top, NEWEST),
+        (several, rates, NEWEST),
         (again, rescore, "results"),
     ):
         command.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=f"default: {usual}")

@@ -35,12 +35,12 @@ def percent(value: float | None, sign: str = "") -> str:
     return "—" if value is None else f"{100 * value:{sign}.1f}"
 
 
-def with_ends(value: "Estimate", sign: str = "") -> str:
+def with_ends(value: "Estimate", sign: str = "", sign_of_ends: str = "") -> str:
     """A share with its interval, if it has one, in hundredths."""
     mean = percent(value.mean, sign)
     if value.low is None or value.high is None:
         return mean
-    return f"{mean} [{percent(value.low)}, {percent(value.high)}]"
+    return f"{mean} [{percent(value.low, sign_of_ends)}, {percent(value.high, sign_of_ends)}]"
 
 
 def law(config: Mapping[str, Any]) -> str:

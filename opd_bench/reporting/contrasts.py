@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from opd_bench.reporting.cells import figure, percent, safe
+from opd_bench.reporting.cells import figure, safe, with_ends
 from opd_bench.reporting.figures import figures, over_tasks
 from opd_bench.reporting.leaderboard import SEED, Row, Table
 from opd_bench.reporting.record import Record, RecordError
@@ -90,8 +90,7 @@ def difference(ours: Row, theirs: Row, seed: int = SEED) -> Estimate:
 
 def points(value: Estimate) -> str:
     """A difference with its interval, each with its sign."""
-    shown = percent(value.mean, "+")
-    return shown if value.low is None else f"{shown} [{percent(value.low, '+')}, {percent(value.high, '+')}]"
+    return with_ends(value, "+", "+")
 
 
 def _compared(
