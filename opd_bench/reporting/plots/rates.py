@@ -72,7 +72,7 @@ def _one_by_one(table: Table, curves: Sequence[Curve], notes: Sequence[str]) -> 
         for place, axes in enumerate(panels):
             axes.set_visible(place < len(shown))
         for place, (axes, curve) in enumerate(zip(panels, shown, strict=False)):
-            _scaled(axes, curves)
+            _scaled(axes, curves, ends=True)
             _draw(axes, curve._replace(look=_apart(curve.look)))
             axes.set_title(curve.look.name, fontsize=TINY, loc="left", pad=2)
             axes.tick_params(labelleft=place % ACROSS == 0, labelbottom=place + ACROSS >= len(shown), length=2)
@@ -101,12 +101,13 @@ def _curves(table: Table, tables: Sequence[Table]) -> list[Curve]:
     return [curve._replace(points=dict(sorted(curve.points.items()))) for curve in found.values()]
 
 
-def _scaled(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Axes for all of the curves."""
+def _scaled(axes: Axes, curves: Sequence[Curve], ends: bool = False) -> None:
+    """Axes for all of the curves; in a small plot there is room for the words of both ends alone."""
     rates = sorted({rate for one in curves for rate in one.points})
     log_axis(axes, "x", rates, 1.25)
     if len(rates) <= MARKED:
-        axes.set_xticks(rates)
+        words = [f"{rate:g}" if rate in (rates[0], rates[-1]) else "" for rate in rates]
+        axes.set_xticks(rates, words if ends else None)
     share_axis(axes, "y", [end for one in curves for point in one.points.values() for end in point])
 
 
